@@ -1,0 +1,270 @@
+"""Local Sphinx extension of the book: the two editions, Chinese search, and pages filled from data files."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import yaml
+from babel.messages import mofile, pofile
+from docutils import nodes
+from docutils.statemachine import StringList
+from sphinx import addnodes
+from sphinx.search.en import SearchEnglish
+from sphinx.transforms.post_transforms import SphinxPostTransform
+from sphinx.util import logging
+from sphinx.util.docutils import SphinxDirective, SphinxRole
+
+LOGGER = logging.getLogger(__name__)
+ROOT = Path(__file__).resolve().parents[2]
+CJK = "\u3400-\u4dbf\u4e00-\u9fff"
+RUN = re.compile(rf"[{CJK}]+|[^\W{CJK}]+")
+
+WORDS = {
+    "en": {
+        "chapter": "Chapter", "seconds": "Run time", "compared": "Compared code cells",
+        "data": "Data", "models": "Models", "none": "none",
+        "seconds_value": "{:.0f} s", "compared_value": "{} of {} ({:.0%})", "other": "Chinese",
+    },
+    "zh": {
+        "chapter": "章节", "seconds": "运行时间", "compared": "输出受比对的代码单元",
+        "data": "数据", "models": "模型", "none": "无",
+        "seconds_value": "{:.0f} 秒", "compared_value": "{} / {}（{:.0%}）", "other": "英文",
+    },
+}
+
+
+def edition(config) -> str:
+    """"en" or "zh": the edition that is being built."""
+    return "zh" if (config.language or "en").startswith("zh") else "en"
+
+
+# --- Chinese search ---------------------------------------------------------------------------
+
+def split_words(text: str) -> list[str]:
+    """Words of an index entry: Chinese runs as single characters and overlapping pairs, the rest whole."""
+    words: list[str] = []
+    for run in RUN.findall(text):
+        if re.match(f"[{CJK}]", run):
+            words += [*run, *(run[i:i + 2] for i in range(len(run) - 1))]
+        else:
+            words.append(run)
+    return words
+
+
+class SearchChinese(SearchEnglish):
+    """Chinese search by character pairs, so that any phrase is found without a word list."""
+
+    lang = "zh"
+    language_name = "Chinese"
+    js_splitter_code = r"""
+var splitQuery = (query) => {
+  const words = [];
+  for (const run of query.match(/[\u3400-\u4dbf\u4e00-\u9fff]+|(?:(?![\u3400-\u4dbf\u4e00-\u9fff])[\p{L}\p{N}_])+/gu) || []) {
+    if (!/[\u3400-\u4dbf\u4e00-\u9fff]/.test(run) || run.length === 1) words.push(run);
+    else for (let i = 0; i + 1 < run.length; i++) words.push(run.slice(i, i + 2));
+  }
+  return words;
+};
+"""
+
+    def split(self, input: str) -> list[str]:
+        return split_words(input)
+
+    def word_filter(self, word: str) -> bool:
+        return bool(re.match(f"[{CJK}]", word)) or super().word_filter(word)
+
+
+class search_text(nodes.General, nodes.Inline, nodes.Element):
+    """Words for the search index only; nothing of it is written to the page."""
+
+
+class IndexAcrossMarkup(SphinxPostTransform):
+    """Let the index see a Chinese phrase whole although bold or a link cuts it, and the words of diagrams."""
+
+    default_priority = 900
+
+    def run(self, **kwargs) -> None:
+        if self.app.builder.name != "html":
+            return
+        for node in list(self.document.findall(nodes.TextElement)):
+            parts = [part.astext() for part in node.findall(nodes.Text)]
+            if len(parts) > 1 and not isinstance(node.parent, nodes.TextElement):
+                joints = " ".join(a[-1:] + b[:1] for a, b in zip(parts, parts[1:]))
+                node += search_text("", nodes.Text(joints))
+        for node in list(self.document.findall(lambda n: n.tagname == "mermaid")):
+            node += search_text("", nodes.Text(node["code"]))
+
+
+def skip_node(visitor, node) -> None:
+    raise nodes.SkipNode
+
+
+# --- the two editions -------------------------------------------------------------------------
+
+def counterpart(pagename: str) -> str:
+    """The same page in the other edition: "book/en/glossary" and "book/zh/glossary"."""
+    parts = pagename.split("/")
+    if len(parts) > 2 and parts[1] in ("en", "zh"):
+        parts[1] = "zh" if parts[1] == "en" else "en"
+    return "/".join(parts)
+
+
+def add_page_context(app, pagename, templatename, context, doctree) -> None:
+    """Give the templates the link to the other edition, and mend two faults of accessibility."""
+    if context.get("body"):
+        body = context["body"].replace('role="doc-biblioentry"', 'role="listitem"')
+        context["body"] = re.sub(r"<th>\s*</th>", "<td></td>", body)
+    other = "en" if edition(app.config) == "zh" else "zh"
+    up = "../" * (pagename.count("/") + 1)
+    languages = {"en": "en", "zh": "zh-CN"}
+    context["other_edition"] = {
+        "url": f"{up}{other}/{counterpart(pagename)}.html",
+        "label": {"en": "English", "zh": "简体中文"}[other],
+        "language": languages[other],
+    }
+    context["this_edition"] = {
+        "url": pagename.rsplit("/", 1)[-1] + ".html",
+        "language": languages[edition(app.config)],
+    }
+
+
+def compile_theme_catalogue(app) -> None:
+    """Compile booktheme.po beside the doctrees; Sphinx compiles only its own catalogue."""
+    source = ROOT / "book/_locale" / app.config.language / "LC_MESSAGES/booktheme.po"
+    if not source.exists():
+        return
+    locale = Path(app.doctreedir) / "locale"
+    target = locale / app.config.language / "LC_MESSAGES/booktheme.mo"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with source.open("rb") as po, target.open("wb") as mo:
+        mofile.write_mo(mo, pofile.read_po(po, app.config.language))
+    app.add_message_catalog("booktheme", str(locale))
+
+
+def share_html_handlers(app) -> None:
+    """sphinx-exercise registers handlers for 'singlehtml' only, which would hide all others there."""
+    handlers = app.registry.translation_handlers
+    if "singlehtml" in handlers:
+        handlers["singlehtml"] = {**handlers.get("html", {}), **handlers["singlehtml"]}
+
+
+# --- pages filled from data files -------------------------------------------------------------
+
+def read_status(env) -> dict:
+    """The chapters of status.json, which `make execute` writes."""
+    path = ROOT / "status.json"
+    env.note_dependency(str(path))
+    return json.loads(path.read_text(encoding="utf-8"))["chapters"] if path.exists() else {}
+
+
+def chapter_link(env, docname: str, chapter: str, content: nodes.Node) -> nodes.Node:
+    """A link to a chapter's page in the language of the page that is being read."""
+    target = f"/notebooks/{edition(env.config)}/{chapter}"
+    link = addnodes.pending_xref("", content, refdomain="std", reftype="doc", reftarget=target,
+                                 refexplicit=True, refwarn=True)
+    link["refdoc"] = docname
+    return link
+
+
+class MeasuredRole(SphinxRole):
+    """{measured}`chapter/check name:.3f`: a value that the chapter's check cell recorded, linked to it."""
+
+    def run(self):
+        chapter, _, rest = self.text.partition("/")
+        checks = read_status(self.env).get(chapter, {}).get("checks", {})
+        name, _, form = (rest, "", "") if rest in checks else rest.rpartition(":")
+        try:
+            shown = format(checks[name]["value"], form or "g")
+        except (KeyError, ValueError):
+            LOGGER.warning("no recorded value %r: see status.json", self.text, location=self.get_location())
+            return [nodes.inline(self.text, self.text)], []
+        content = nodes.inline(shown, shown, classes=["measured"])
+        return [chapter_link(self.env, self.env.docname, chapter, content)], []
+
+
+class GlossaryTable(SphinxDirective):
+    """{glossary-table}: the terms of book/glossary.yml, each in both languages and with an anchor."""
+
+    def run(self):
+        path = ROOT / "book/glossary.yml"
+        self.env.note_dependency(str(path))
+        here = edition(self.config)
+        other = "en" if here == "zh" else "zh"
+        terms = yaml.safe_load(path.read_text(encoding="utf-8"))
+        terms.sort(key=lambda term: term["en"].lower())
+        entries = nodes.definition_list(classes=["glossary"])
+        for term in terms:
+            entries += self.entry(term, here, other, str(path))
+        return [addnodes.glossary("", entries, sorted=False)]
+
+    def entry(self, term: dict, here: str, other: str, source: str) -> nodes.Node:
+        anchor = f"term-{term['id']}"
+        name = nodes.term("", nodes.Text(term[here]), ids=[anchor])
+        tag = {"en": "en", "zh": "zh-CN"}[other]
+        name += nodes.raw("", f' <span class="term-translation" lang="{tag}">{term[other]}</span>', format="html")
+        self.state.document.note_explicit_target(name)
+        standard = self.env.get_domain("std")
+        standard._note_term(term[here], anchor, location=name)
+        standard.anonlabels[anchor] = (self.env.docname, anchor)
+        standard.labels[anchor] = (self.env.docname, anchor, term[here])
+        definition = nodes.definition()
+        self.state.nested_parse(StringList([term[f"definition_{here}"]], source), 0, definition)
+        return nodes.definition_list_item("", name, definition)
+
+
+class StatusTable(SphinxDirective):
+    """{status-table}: what status.json records of each chapter."""
+
+    def run(self):
+        words = WORDS[edition(self.config)]
+        chapters = read_status(self.env)
+        if not chapters:
+            LOGGER.warning("status.json has no chapters: run `make execute`", location=self.get_location())
+            return []
+        columns = ["chapter", "seconds", "data", "models", "compared"]
+        table = nodes.table(classes=["status"])
+        group = nodes.tgroup(cols=len(columns))
+        group += [nodes.colspec(colwidth=1) for _ in columns]
+        group += nodes.thead("", self.row([nodes.Text(words[c]) for c in columns]))
+        group += nodes.tbody("", *[self.row(self.cells(name, chapters[name], words)) for name in sorted(chapters)])
+        table += group
+        return [table]
+
+    def cells(self, name: str, chapter: dict, words: dict) -> list[nodes.Node]:
+        compared, cells = chapter["compared"], chapter["code_cells"]
+        title = self.chapter_title(name)
+        texts = [
+            words["seconds_value"].format(chapter["seconds"]),
+            ", ".join(chapter["data"]) or words["none"],
+            ", ".join(chapter["models"]) or words["none"],
+            words["compared_value"].format(compared, cells, compared / max(cells, 1)),
+        ]
+        link = chapter_link(self.env, self.env.docname, name, nodes.inline(title, title))
+        return [link, *map(nodes.Text, texts)]
+
+    def chapter_title(self, name: str) -> str:
+        """The first heading of the chapter's notebook in this edition."""
+        path = ROOT / "notebooks" / edition(self.config) / f"{name}.ipynb"
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        text = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+        return re.search(r"^# (.+)$", text, re.MULTILINE)[1]
+
+    @staticmethod
+    def row(cells: list[nodes.Node]) -> nodes.Node:
+        return nodes.row("", *[nodes.entry("", nodes.paragraph("", "", cell)) for cell in cells])
+
+
+def setup(app):
+    app.connect("builder-inited", share_html_handlers)
+    compile_theme_catalogue(app)
+    if edition(app.config) == "zh":
+        app.add_search_language(SearchChinese)
+        app.add_post_transform(IndexAcrossMarkup)
+    app.add_node(search_text, html=(skip_node, None), latex=(skip_node, None), text=(skip_node, None))
+    app.add_role("measured", MeasuredRole())
+    app.add_directive("glossary-table", GlossaryTable)
+    app.add_directive("status-table", StatusTable)
+    app.connect("html-page-context", add_page_context)
+    return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
