@@ -1,0 +1,16 @@
+"""Data sets: the frames that hold them, checks of a reader's own data, and loaders."""
+
+from recsys_lib.datasets.interactions import DataError, Dataset, Interactions
+from recsys_lib.datasets.movielens import load_movielens_100k, match_report
+from recsys_lib.datasets.toy_shop import ToyShop, load_article_example, load_toy_shop
+
+__all__ = [
+    "DataError",
+    "Dataset",
+    "Interactions",
+    "ToyShop",
+    "load_article_example",
+    "load_movielens_100k",
+    "load_toy_shop",
+    "match_report",
+]
