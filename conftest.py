@@ -39,7 +39,8 @@ def pytest_runtest_call(item: pytest.Item):
     problems += [
         f"{name} = {new[name].value:g}, stored {stored[name].value:g}, margin {stored[name].margin:g}"
         for name in new.keys() & stored.keys()
-        if abs(new[name].value - stored[name].value) > max(stored[name].margin, 1e-5 * abs(stored[name].value))
+        if abs(new[name].value - stored[name].value)
+        > max(stored[name].margin, 1e-5 * abs(stored[name].value))
     ]
     if problems:
         outcome.force_exception(AssertionError("; ".join(problems) + ": run make execute"))

@@ -99,7 +99,10 @@ def own_findings(cells: list[dict]) -> list[str]:
     rules = (
         (s["max"] > MAX_CELL_LINES, f"a code cell of {s['max']} lines (at most {MAX_CELL_LINES})"),
         (s["p90"] > P90_CELL_LINES, f"p90 of {s['p90']} lines a code cell (at most {P90_CELL_LINES})"),
-        (s["median"] > MEDIAN_CELL_LINES, f"median of {s['median']:g} lines a code cell (at most {MEDIAN_CELL_LINES})"),
+        (
+            s["median"] > MEDIAN_CELL_LINES,
+            f"median of {s['median']:g} lines a code cell (at most {MEDIAN_CELL_LINES})",
+        ),
         (s["run"] > MAX_CODE_RUN, f"{s['run']} code cells in a row without prose (at most {MAX_CODE_RUN})"),
         (s["words"] < MIN_WORDS, f"{s['words']} words of prose (at least {MIN_WORDS})"),
         (s["removed"] > 0, f"{s['removed']} code cells removed from the page besides the set-up cell"),
@@ -166,7 +169,9 @@ def main() -> int:
     print(f"{'chapter':36} code  med  p90  max  run  words")
     for name, path in chapter_files(folder / "en").items():
         s = shape(cells_of(path))
-        print(f"{name[:36]:36} {s['code']:4} {s['median']:4g} {s['p90']:4} {s['max']:4} {s['run']:4} {s['words']:6}")
+        print(
+            f"{name[:36]:36} {s['code']:4} {s['median']:4g} {s['p90']:4} {s['max']:4} {s['run']:4} {s['words']:6}"
+        )
     found = findings(folder)
     print("\n".join(["", *found]) if found else "\nno findings")
     return 1 if found else 0

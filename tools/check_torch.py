@@ -42,7 +42,10 @@ def main(arguments: list[str]) -> int:
     result = subprocess.run([*command, *arguments[1:], arguments[0]], capture_output=True, text=True)
     if result.returncode:
         print(result.stderr, file=sys.stderr)
-        print(f"pip finds no {arguments[0]}: is the network, or your package mirror, reachable?", file=sys.stderr)
+        print(
+            f"pip finds no {arguments[0]}: is the network, or your package mirror, reachable?",
+            file=sys.stderr,
+        )
         return 1
     found = json.loads(result.stdout)["install"]
     requirements = [text for item in found for text in item["metadata"].get("requires_dist", [])]

@@ -87,7 +87,9 @@ def library_of(names: set[str]) -> dict[str, str]:
         todo |= imported_modules(tree, package)
         todo |= {name.rpartition(".")[0]} if "." in name else set()
         for node in ast.walk(tree):
-            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node, clean=False):
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(
+                node, clean=False
+            ):
                 node.body = node.body[1:] or [ast.Pass()]
         reached[name] = ast.unparse(tree)
     return reached
@@ -96,14 +98,20 @@ def library_of(names: set[str]) -> dict[str, str]:
 def fingerprint(notebook: nbformat.NotebookNode) -> str:
     """Return a hash of all that a chapter's outputs came from."""
     sources = [cell.source for cell in code_cells(notebook)]
-    plain = "\n".join(line for source in sources for line in source.splitlines() if not line.lstrip().startswith("%"))
+    plain = "\n".join(
+        line for source in sources for line in source.splitlines() if not line.lstrip().startswith("%")
+    )
     modules = library_of(imported_modules(ast.parse(plain)))
     pins = [
         line.strip()
         for line in (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
         if re.split(r"[=<>;\s]", line)[0] in COMPUTING
     ]
-    install = [source for source in sources if "import recsys_lib" not in source or "except ImportError" not in source]
+    install = [
+        source
+        for source in sources
+        if "import recsys_lib" not in source or "except ImportError" not in source
+    ]
     text = json.dumps([install, sorted(modules.items()), sorted(pins)])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -128,16 +136,24 @@ def run(name: str) -> dict:
     english = read(name)
     started = time.perf_counter()
     folder = str(NOTEBOOKS / "en")
-    NotebookClient(english, timeout=1200, kernel_name="python3", resources={"metadata": {"path": folder}}).execute()
+    NotebookClient(
+        english, timeout=1200, kernel_name="python3", resources={"metadata": {"path": folder}}
+    ).execute()
     seconds = time.perf_counter() - started
     for cell in code_cells(english):
         cell.metadata.pop("execution", None)
-        cell.outputs = [out for out in cell.outputs if not (out.output_type == "stream" and out.name == "stderr")]
+        cell.outputs = [
+            out for out in cell.outputs if not (out.output_type == "stream" and out.name == "stderr")
+        ]
     english.metadata["language_info"] = {"name": "python"}
     nbformat.write(english, NOTEBOOKS / "en" / f"{name}.ipynb")
     chinese = read(name, "zh")
     for mine, theirs in zip(code_cells(english), code_cells(chinese), strict=True):
-        theirs.source, theirs.outputs, theirs.execution_count = mine.source, mine.outputs, mine.execution_count
+        theirs.source, theirs.outputs, theirs.execution_count = (
+            mine.source,
+            mine.outputs,
+            mine.execution_count,
+        )
     nbformat.write(chinese, NOTEBOOKS / "zh" / f"{name}.ipynb")
     return describe(english) | {"seconds": round(seconds, 1)}
 
@@ -183,7 +199,9 @@ def main() -> int:
         status[name] = run(name)
         print(f"{status[name]['seconds']} s, {len(status[name]['checks'])} values recorded")
         kept = {chapter: status[chapter] for chapter in sorted(status) if chapter in chapters()}
-        STATUS.write_text(json.dumps({"chapters": kept}, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        STATUS.write_text(
+            json.dumps({"chapters": kept}, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
+        )
     if not wanted:
         print("every chapter's outputs are up to date (--all runs them anyway)")
     return 0
