@@ -1,0 +1,20 @@
+"""Recommender models: ``fit(train) -> self``, ``score(users) -> (len(users), n_items)``, seeds as arguments."""
+
+from recsys_lib.models.base import Recommender
+from recsys_lib.models.baselines import Popularity, RandomModel
+from recsys_lib.models.cold_start import RidgeToScores
+from recsys_lib.models.content import ContentModel
+from recsys_lib.models.ease import EASE
+from recsys_lib.models.hybrid import WeightedFusion
+from recsys_lib.models.neighbours import ItemKNN
+
+__all__ = [
+    "EASE",
+    "ContentModel",
+    "ItemKNN",
+    "Popularity",
+    "RandomModel",
+    "Recommender",
+    "RidgeToScores",
+    "WeightedFusion",
+]
