@@ -178,7 +178,7 @@ class TextEncoder:
         return int(self.model.config.hidden_size)
 
     def tokens(self, text: str, special: bool = False) -> list[str]:
-        """Return the tokens of `text`, without the prefix; ``special=True`` adds [CLS], [SEP] and the like."""
+        """Return the tokens of `text` without the prefix; ``special=True`` adds [CLS], [SEP] and the like."""
         ids = self.tokenizer(text, add_special_tokens=special, verbose=False)["input_ids"]
         return self.tokenizer.convert_ids_to_tokens(ids)
 
@@ -294,7 +294,7 @@ class TextEncoder:
 
 
 def pool(hidden: torch.Tensor, mask: torch.Tensor, pooling: str) -> torch.Tensor:
-    """Reduce hidden states (n, tokens, d) to (n, d); `mask` (n, tokens) is 1 on tokens, 0 on padding (right)."""
+    """Reduce hidden states (n, tokens, d) to (n, d); `mask` (n, tokens): 1 on tokens, 0 on right padding."""
     if pooling == "cls":
         return hidden[:, 0]
     if pooling == "last":
