@@ -438,7 +438,7 @@ def _resamples(shape: tuple[int, ...], resamples: int, seed: int) -> Iterator[ND
 
 
 def _bootstrap(values: NDArray[np.float64], resamples: int, seed: int) -> NDArray[np.float64]:
-    """Return bootstrap means: rows (users) resampled, columns (seeds) averaged; NaN: user not in that split."""
+    """Return bootstrap means: rows (users) resampled, columns (seeds) averaged; NaN: not in that split."""
     present = ~np.isnan(values)
     filled = np.where(present, values, 0.0)
     means = []

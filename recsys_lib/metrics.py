@@ -56,7 +56,8 @@ def ranks_from_lists(lists: ArrayLike, relevant: Sequence[Iterable[int]]) -> NDA
 
 def hit_rate(ranks: ArrayLike, k: int = 10) -> NDArray[np.float64]:
     """1 if any relevant item is among the first ``k``, else 0."""
-    return (_rank_matrix(ranks, k) <= k).any(axis=1).astype(np.float64)
+    hit = (_rank_matrix(ranks, k) <= k).any(axis=1)
+    return np.asarray(hit, dtype=np.float64)
 
 
 def recall(ranks: ArrayLike, k: int = 10) -> NDArray[np.float64]:

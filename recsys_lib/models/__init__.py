@@ -1,4 +1,4 @@
-"""Recommender models: ``fit(train) -> self``, ``score(users) -> (len(users), n_items)``, seeds as arguments."""
+"""Models: ``fit(train) -> self``, ``score(users) -> (len(users), n_items)``; seeds are arguments."""
 
 from recsys_lib.models.base import Recommender
 from recsys_lib.models.baselines import Popularity, RandomModel

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-import scipy.sparse as sp
 from numpy.typing import ArrayLike
 
 from recsys_lib.models.base import Scores, fitted_users, profile_matrix
@@ -50,11 +49,11 @@ class ItemKNN:
             kept = np.zeros_like(similarity)
             np.put_along_axis(kept, nearest, np.take_along_axis(similarity, nearest, axis=0), axis=0)
             similarity = kept
-        self.similarity = sp.csr_matrix(similarity.astype(np.float32))
+        self.similarity = similarity.astype(np.float32)
         self.n_users = train.n_users
         return self
 
     def score(self, users: ArrayLike) -> Scores:
         """Return profiles times similarities: (len(users), n_items)."""
         codes = fitted_users(self, users, self.n_users)
-        return np.asarray((self.profiles[codes] @ self.similarity).todense(), dtype=np.float32)
+        return np.asarray(self.profiles[codes] @ self.similarity, dtype=np.float32)
