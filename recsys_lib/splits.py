@@ -7,6 +7,7 @@ test rows and a sentence that names the protocol. The same seed gives the same s
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -64,12 +65,19 @@ def leave_one_out(data: Dataset | Interactions) -> Split:
     rows = _interactions(data)
     after, total = _steps_from_end(rows.users, rows.n_users)
     test, validation = (after == 0) & (total >= 3), (after == 1) & (total >= 3)
-    short = int((np.bincount(rows.users, minlength=rows.n_users) < 3).sum())
+    short = len(np.unique(rows.users[total < 3]))
     order = "time, ties by order of the file" if "timestamp" in rows.frame.columns else "order of the file"
-    protocol = (f"leave-one-out: each user's last interaction (by {order}) is the test, the last but one the "
-                f"validation; {short} users with fewer than 3 interactions stay in train")
-    return Split(rows.select(~test & ~validation), rows.select(validation), rows.select(test), protocol,
-                 kind="leave_one_out")
+    protocol = (
+        f"leave-one-out: each user's last interaction (by {order}) is the test, the last but one the "
+        f"validation; {short} users with fewer than 3 interactions stay in train"
+    )
+    return Split(
+        rows.select(~test & ~validation),
+        rows.select(validation),
+        rows.select(test),
+        protocol,
+        kind="leave_one_out",
+    )
 
 
 def random_split(data: Dataset | Interactions, seed: int = 0) -> Split:
@@ -84,9 +92,16 @@ def random_split(data: Dataset | Interactions, seed: int = 0) -> Split:
     place[shuffled] = after
     tenth = np.where(total >= 3, np.maximum(1, total // 10), 0)
     test, validation = place < tenth, (place >= tenth) & (place < 2 * tenth)
-    protocol = f"random 8:1:1 for each user (at least 1 test and 1 validation row from 3 rows up), seed {seed}"
-    return Split(rows.select(~test & ~validation), rows.select(validation), rows.select(test), protocol,
-                 kind="random_split")
+    protocol = (
+        f"random 8:1:1 for each user (at least 1 test and 1 validation row from 3 rows up), seed {seed}"
+    )
+    return Split(
+        rows.select(~test & ~validation),
+        rows.select(validation),
+        rows.select(test),
+        protocol,
+        kind="random_split",
+    )
 
 
 def global_time_split(data: Dataset | Interactions) -> Split:
@@ -107,7 +122,9 @@ def global_time_split(data: Dataset | Interactions) -> Split:
     if min(map(len, parts)) == 0:
         raise DataError("timestamps: too few different times to cut the data into three parts.")
     shares = " / ".join(f"{len(part) / len(rows):.1%}" for part in parts)
-    protocol = f"global time: two points in time cut all interactions into train, validation and test ({shares})"
+    protocol = (
+        f"global time: two points in time cut all interactions into train, validation and test ({shares})"
+    )
     return Split(*parts, protocol, kind="global_time_split")
 
 
@@ -121,14 +138,25 @@ def cold_item_split(data: Dataset | Interactions, seed: int = 0, fraction: float
     if not 0 < fraction <= 0.6:
         raise ValueError(f"fraction must lie in (0, 0.6], not {fraction}.")
     shuffled = np.random.default_rng(seed).permutation(rows.n_items)
-    n_test, n_validation = round(fraction * rows.n_items), round(fraction / 2 * rows.n_items)
+    n_test, n_validation = max(1, round(fraction * rows.n_items)), max(1, round(fraction / 2 * rows.n_items))
+    if n_test + n_validation >= rows.n_items:
+        raise DataError(f"{rows.n_items} items are too few to hold some out.")
     test_items = np.sort(shuffled[:n_test])
     validation_items = np.sort(shuffled[n_test : n_test + n_validation])
     test, validation = np.isin(rows.items, test_items), np.isin(rows.items, validation_items)
-    protocol = (f"cold items: all interactions of {n_test} random items ({fraction:.0%}) are the test and of "
-                f"{n_validation} others the validation; only these items are ranked, seed {seed}")
-    return Split(rows.select(~test & ~validation), rows.select(validation), rows.select(test), protocol,
-                 test_items, validation_items, kind="cold_item_split")
+    protocol = (
+        f"cold items: all interactions of {n_test} random items ({fraction:.0%}) are the test and of "
+        f"{n_validation} others the validation; only these items are ranked, seed {seed}"
+    )
+    return Split(
+        rows.select(~test & ~validation),
+        rows.select(validation),
+        rows.select(test),
+        protocol,
+        test_items,
+        validation_items,
+        kind="cold_item_split",
+    )
 
 
 def cold_user_split(
@@ -146,15 +174,27 @@ def cold_user_split(
     if not 0 <= known <= skip:
         raise ValueError(f"known must lie in 0..skip ({skip}), not {known}.")
     shuffled = np.random.default_rng(seed).permutation(rows.n_users)
-    size = round(fraction * rows.n_users)
-    test_user, validation_user = np.isin(rows.users, shuffled[:size]), np.isin(rows.users, shuffled[size : 2 * size])
+    size = max(1, round(fraction * rows.n_users))
+    if 2 * size >= rows.n_users:
+        raise DataError(f"{rows.n_users} users are too few to hold some out.")
+    test_user, validation_user = (
+        np.isin(rows.users, shuffled[:size]),
+        np.isin(rows.users, shuffled[size : 2 * size]),
+    )
     after, total = _steps_from_end(rows.users, rows.n_users)
     before = total - 1 - after
     train = ~(test_user | validation_user) | (before < known)
-    protocol = (f"cold users: of {size} random users ({fraction:.0%}) the first {known} interactions are known and "
-                f"those after the {skip}th are the test; likewise {size} others for validation, seed {seed}")
-    return Split(rows.select(train), rows.select(validation_user & (before >= skip)),
-                 rows.select(test_user & (before >= skip)), protocol, kind="cold_user_split")
+    protocol = (
+        f"cold users: of {size} random users ({fraction:.0%}) the first {known} interactions are known and "
+        f"those after the {skip}th are the test; likewise {size} others for validation, seed {seed}"
+    )
+    return Split(
+        rows.select(train),
+        rows.select(validation_user & (before >= skip)),
+        rows.select(test_user & (before >= skip)),
+        protocol,
+        kind="cold_user_split",
+    )
 
 
 def tie_statistics(interactions: Dataset | Interactions) -> dict[str, float | int]:
@@ -181,7 +221,9 @@ def tie_statistics(interactions: Dataset | Interactions) -> dict[str, float | in
         "users": per_user.ngroups,
         "users_last_two_tied": int(last_two.sum()),
         "users_last_three_tied": int(last_three.sum()),
-        "median_span_minutes": float((per_user.max() - per_user.min()).median() / 60) if per_user.ngroups else 0.0,
+        "median_span_minutes": float((per_user.max() - per_user.min()).median() / 60)
+        if per_user.ngroups
+        else 0.0,
         "median_times": float(per_user.nunique().median()) if per_user.ngroups else 0.0,
     }
 
@@ -211,9 +253,15 @@ def check_no_leakage(split: Split) -> None:
         latest = train.timestamps.max(), validation.timestamps.max()
         if latest[0] >= validation.timestamps.min() or latest[1] >= test.timestamps.min():
             raise LeakageError("a row of an earlier part is as late as one of a later part.")
-    if split.kind in ("leave_one_out", "cold_user_split") and "timestamp" in train.frame.columns:
+    if split.kind in ("leave_one_out", "cold_user_split"):
         for earlier, later in ((train, validation), (train, test), (validation, test)):
-            last = earlier.frame.groupby("user")["timestamp"].max()
-            first = later.frame.groupby("user")["timestamp"].min()
+            last, first = _times_by_user(earlier).max(), _times_by_user(later).min()
             if (last.reindex(first.index) > first).any():
                 raise LeakageError("a user's earlier part has a row later than one of the later part.")
+
+
+def _times_by_user(rows: Interactions) -> Any:
+    """Times of each user's rows; without timestamps, the rows' numbers in the data."""
+    frame = rows.frame
+    times = frame["timestamp"] if "timestamp" in frame.columns else frame.index.to_series()
+    return times.groupby(frame["user"])
