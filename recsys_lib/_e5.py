@@ -13,6 +13,7 @@ import re
 import shutil
 import struct
 import tempfile
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -128,7 +129,7 @@ def _read_header(
     text = reader.take(length)
     if offsets[0] != 0 or offsets[-1] != length or (np.diff(offsets) < 0).any():
         raise DamagedFile("the vocabulary's offsets are not in order")
-    pieces = [text[start:end].decode() for start, end in zip(offsets[:-1], offsets[1:], strict=True)]
+    pieces = [text[start:end].decode() for start, end in pairwise(offsets)]
     if len(set(pieces)) != count or not 0 < count <= sizes["vocabulary"]:
         raise DamagedFile("the vocabulary repeats a piece or is longer than the embedding")
     if not all(0 <= index < count for index in ids):
