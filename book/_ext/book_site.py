@@ -23,31 +23,44 @@ RUN = re.compile(rf"[{CJK}]+|[^\W{CJK}]+")
 
 WORDS = {
     "en": {
-        "chapter": "Chapter", "seconds": "Run time", "compared": "Compared code cells",
-        "data": "Data", "models": "Models", "none": "none",
-        "seconds_value": "{:.0f} s", "compared_value": "{} of {} ({:.0%})", "other": "Chinese",
+        "chapter": "Chapter",
+        "seconds": "Run time",
+        "compared": "Compared code cells",
+        "data": "Data",
+        "models": "Models",
+        "none": "none",
+        "seconds_value": "{:.0f} s",
+        "compared_value": "{} of {} ({:.0%})",
+        "other": "Chinese",
     },
     "zh": {
-        "chapter": "章节", "seconds": "运行时间", "compared": "输出受比对的代码单元",
-        "data": "数据", "models": "模型", "none": "无",
-        "seconds_value": "{:.0f} 秒", "compared_value": "{} / {}（{:.0%}）", "other": "英文",
+        "chapter": "章节",
+        "seconds": "运行时间",
+        "compared": "输出受比对的代码单元",
+        "data": "数据",
+        "models": "模型",
+        "none": "无",
+        "seconds_value": "{:.0f} 秒",
+        "compared_value": "{} / {}（{:.0%}）",
+        "other": "英文",
     },
 }
 
 
 def edition(config) -> str:
-    """"en" or "zh": the edition that is being built."""
+    """ "en" or "zh": the edition that is being built."""
     return "zh" if (config.language or "en").startswith("zh") else "en"
 
 
 # --- Chinese search ---------------------------------------------------------------------------
+
 
 def split_words(text: str) -> list[str]:
     """Words of an index entry: Chinese runs as single characters and overlapping pairs, the rest whole."""
     words: list[str] = []
     for run in RUN.findall(text):
         if re.match(f"[{CJK}]", run):
-            words += [*run, *(run[i:i + 2] for i in range(len(run) - 1))]
+            words += [*run, *(run[i : i + 2] for i in range(len(run) - 1))]
         else:
             words.append(run)
     return words
@@ -103,6 +116,7 @@ def skip_node(visitor, node) -> None:
 
 # --- the two editions -------------------------------------------------------------------------
 
+
 def counterpart(pagename: str) -> str:
     """The same page in the other edition: "book/en/glossary" and "book/zh/glossary"."""
     parts = pagename.split("/")
@@ -112,9 +126,10 @@ def counterpart(pagename: str) -> str:
 
 
 def add_page_context(app, pagename, templatename, context, doctree) -> None:
-    """Give the templates the link to the other edition, and mend two faults of accessibility."""
+    """Give the templates the link to the other edition, and mend faults of accessibility."""
     if context.get("body"):
         body = context["body"].replace('role="doc-biblioentry"', 'role="listitem"')
+        body = body.replace(' aria-label="Toggle hidden content"', "")  # it hides the visible name
         context["body"] = re.sub(r"<th>\s*</th>", "<td></td>", body)
     other = "en" if edition(app.config) == "zh" else "zh"
     up = "../" * (pagename.count("/") + 1)
@@ -152,6 +167,7 @@ def share_html_handlers(app) -> None:
 
 # --- pages filled from data files -------------------------------------------------------------
 
+
 def read_status(env) -> dict:
     """The chapters of status.json, which `make execute` writes."""
     path = ROOT / "status.json"
@@ -162,8 +178,9 @@ def read_status(env) -> dict:
 def chapter_link(env, docname: str, chapter: str, content: nodes.Node) -> nodes.Node:
     """A link to a chapter's page in the language of the page that is being read."""
     target = f"/notebooks/{edition(env.config)}/{chapter}"
-    link = addnodes.pending_xref("", content, refdomain="std", reftype="doc", reftarget=target,
-                                 refexplicit=True, refwarn=True)
+    link = addnodes.pending_xref(
+        "", content, refdomain="std", reftype="doc", reftarget=target, refexplicit=True, refwarn=True
+    )
     link["refdoc"] = docname
     return link
 
@@ -203,7 +220,9 @@ class GlossaryTable(SphinxDirective):
         anchor = f"term-{term['id']}"
         name = nodes.term("", nodes.Text(term[here]), ids=[anchor])
         tag = {"en": "en", "zh": "zh-CN"}[other]
-        name += nodes.raw("", f' <span class="term-translation" lang="{tag}">{term[other]}</span>', format="html")
+        name += nodes.raw(
+            "", f' <span class="term-translation" lang="{tag}">{term[other]}</span>', format="html"
+        )
         self.state.document.note_explicit_target(name)
         standard = self.env.get_domain("std")
         standard._note_term(term[here], anchor, location=name)
@@ -228,7 +247,9 @@ class StatusTable(SphinxDirective):
         group = nodes.tgroup(cols=len(columns))
         group += [nodes.colspec(colwidth=1) for _ in columns]
         group += nodes.thead("", self.row([nodes.Text(words[c]) for c in columns]))
-        group += nodes.tbody("", *[self.row(self.cells(name, chapters[name], words)) for name in sorted(chapters)])
+        group += nodes.tbody(
+            "", *[self.row(self.cells(name, chapters[name], words)) for name in sorted(chapters)]
+        )
         table += group
         return [table]
 
