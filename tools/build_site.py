@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -52,9 +53,10 @@ def build_edition(root: Path, language: str, extra: list[str]) -> tuple[int, str
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
     )
+    log = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout)  # without colours
     output.mkdir(parents=True, exist_ok=True)
-    (output / "build.log").write_text(done.stdout, encoding="utf-8")
-    return done.returncode, done.stdout
+    (output / "build.log").write_text(log, encoding="utf-8")
+    return done.returncode, log
 
 
 def assemble(root: Path, site: Path, began: float) -> dict[str, int]:
@@ -79,7 +81,8 @@ def assemble(root: Path, site: Path, began: float) -> dict[str, int]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    """Run the command."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument(
         "--root", type=Path, default=ROOT, help="the book's folder (tests build a small copy)"
     )
@@ -90,9 +93,8 @@ def main() -> int:
     began = time.time()
     print("Building both editions …", flush=True)
     with ThreadPoolExecutor(len(EDITIONS)) as pool:
-        results = dict(
-            zip(EDITIONS, pool.map(lambda language: build_edition(root, language, options.extra), EDITIONS))
-        )
+        builds = {lang: pool.submit(build_edition, root, lang, options.extra) for lang in EDITIONS}
+    results = {language: build.result() for language, build in builds.items()}
     failed = [language for language, (code, _) in results.items() if code]
     for language in failed:
         print(f"\n--- {language}: the build failed or gave warnings; its log follows\n{results[language][1]}")

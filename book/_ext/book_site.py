@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from itertools import pairwise
 from pathlib import Path
 
 import yaml
@@ -104,7 +105,7 @@ class IndexAcrossMarkup(SphinxPostTransform):
         for node in list(self.document.findall(nodes.TextElement)):
             parts = [part.astext() for part in node.findall(nodes.Text)]
             if len(parts) > 1 and not isinstance(node.parent, nodes.TextElement):
-                joints = " ".join(a[-1:] + b[:1] for a, b in zip(parts, parts[1:]))
+                joints = " ".join(a[-1:] + b[:1] for a, b in pairwise(parts))
                 node += search_text("", nodes.Text(joints))
         for node in list(self.document.findall(lambda n: n.tagname == "mermaid")):
             node += search_text("", nodes.Text(node["code"]))

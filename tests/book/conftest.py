@@ -49,12 +49,6 @@ def site() -> Path:
 
 
 class QuietHandler(SimpleHTTPRequestHandler):
-    extensions_map = {
-        **SimpleHTTPRequestHandler.extensions_map,
-        ".mjs": "text/javascript",
-        ".js": "text/javascript",
-    }
-
     def log_message(self, *args: object) -> None:
         pass
 

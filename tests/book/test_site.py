@@ -38,10 +38,12 @@ FAULTS = """() => {
   }
   const width = document.documentElement.clientWidth;
   if (document.documentElement.scrollWidth > width) faults.push('page scrolls sideways: ' + document.documentElement.scrollWidth);
-  const scrolls = element => element && (['auto', 'scroll', 'hidden'].includes(getComputedStyle(element).overflowX) || scrolls(element.parentElement));
-  for (const element of document.querySelectorAll('article :is(p, pre, table, img, svg, div.math, figure, ul, ol, dl, details)')) {
+  const scrolls = element => element
+    && (['auto', 'scroll', 'hidden'].includes(getComputedStyle(element).overflowX) || scrolls(element.parentElement));
+  for (const element of document.querySelectorAll('article :is(p, pre, table, img, svg, .math, ul, ol, dl, details)')) {
     const box = element.getBoundingClientRect();
-    if (box.width && box.right > width + 1 && !scrolls(element.parentElement)) faults.push('sticks out: ' + element.outerHTML.slice(0, 120));
+    const out = box.width && box.right > width + 1 && !scrolls(element.parentElement);
+    if (out) faults.push('sticks out: ' + element.outerHTML.slice(0, 120));
   }
   return faults;
 }"""
