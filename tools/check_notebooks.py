@@ -122,7 +122,9 @@ def twin_findings(en: list[dict], zh: list[dict]) -> list[str]:
     def code(cells: list[dict]) -> list[dict]:
         return [c for c in cells if c["cell_type"] == "code"]
 
-    labels = re.compile(r"(?:^|\n)\(([\w-]+)\)=|\{(?:exercise(?:-start)?|solution(?:-start)?)\} ?(\S*)")
+    labels = re.compile(
+        r"^\(([\w-]+)\)=|^:label: *(\S+)|\{solution(?:-start)?\} *(\S+)|\$\$ \(([\w-]+)\)", re.MULTILINE
+    )
     pairs = (
         ("cell types", [c["cell_type"] for c in en], [c["cell_type"] for c in zh]),
         ("cell ids", [c.get("id") for c in en], [c.get("id") for c in zh]),

@@ -189,3 +189,15 @@ def broken(**change: object) -> list[dict]:
 )
 def test_the_shape_checker_finds(cells: list[dict], finding: str) -> None:
     assert any(finding in text for text in check_notebooks.own_findings(cells))
+
+
+def test_the_shape_checker_compares_labels_but_not_titles() -> None:
+    def chapter(title: str, exercise: str, equation: str) -> list[dict]:
+        text = f":::{{exercise}} {title}\n:label: {exercise}\n:::\n$$ x $$ ({equation})"
+        return [{"cell_type": "markdown", "id": "a", "metadata": {}, "source": text}]
+
+    en = chapter("Distance", "ex1", "eq1")
+    wrong = "the editions differ in labels"
+    assert wrong not in check_notebooks.twin_findings(en, chapter("距离", "ex1", "eq1"))
+    assert wrong in check_notebooks.twin_findings(en, chapter("距离", "ex2", "eq1"))
+    assert wrong in check_notebooks.twin_findings(en, chapter("距离", "ex1", "eq2"))
