@@ -116,7 +116,7 @@ def global_time_split(data: Dataset | Interactions) -> Split:
     """
     rows = _interactions(data)
     times = rows.timestamps
-    first, second = np.sort(times)[[int(0.8 * len(rows)), int(0.9 * len(rows))]]
+    first, second = np.sort(times)[[len(rows) * 8 // 10, len(rows) * 9 // 10]]
     train, test = times < first, times >= second
     parts = rows.select(train), rows.select(~train & ~test), rows.select(test)
     if min(map(len, parts)) == 0:

@@ -270,7 +270,7 @@ def _read_csv(
     if len(rows) < 2:
         raise DataError(f"{path.name}: the file has no rows below a header line.")
     header = [columns.get(column.strip(), column.strip()) for column in rows[0]]
-    if len(header) == 1:
+    if len(header) == 1 and set(header[0]) & set(",;|\t"):
         raise DataError(
             f"{path.name}: the header {rows[0][0]!r} has one field only. If the fields are separated by "
             f"something else than {separator!r}, name it, for example separator=';' or separator='\\t'."

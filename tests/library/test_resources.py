@@ -228,7 +228,10 @@ def test_a_marker_cannot_vouch_for_other_bytes(tiny):
     (folder / "numbers.csv").write_bytes(b"forged")
     marker = json.loads((folder / ".verified.json").read_text())
     status = (folder / "numbers.csv").stat()
-    marker["files"]["numbers.csv"] = {"sha256": sha256(b"forged"), "stamp": [status.st_size, status.st_mtime_ns]}
+    marker["files"]["numbers.csv"] = {
+        "sha256": sha256(b"forged"),
+        "stamp": [status.st_size, status.st_mtime_ns],
+    }
     (folder / ".verified.json").write_text(json.dumps(marker))
     assert_whole(fetch("tiny", progress=False))
 
@@ -238,7 +241,9 @@ def test_copied_cache_is_hashed_once_and_kept(tiny, no_download, monkeypatch):
     os.utime(folder / "numbers.csv", ns=(10**18, 10**18))
     no_download()
     hashed = []
-    monkeypatch.setattr(resources, "_sha256", lambda path: hashed.append(path.name) or sha256(path.read_bytes()))
+    monkeypatch.setattr(
+        resources, "_sha256", lambda path: hashed.append(path.name) or sha256(path.read_bytes())
+    )
     fetch("tiny")
     fetch("tiny")
     assert hashed == ["numbers.csv"]
@@ -289,7 +294,9 @@ def test_too_little_space_is_said_before_the_download(tiny, no_download, monkeyp
     no_download()
     usage = resources.shutil.disk_usage(os.curdir)
     monkeypatch.setattr(resources.shutil, "disk_usage", lambda path: usage._replace(free=1_000_000))
-    with pytest.raises(ResourceError, match=r"Not enough disk space for tiny in .*cache: about 21 MB .* 1 MB are free"):
+    with pytest.raises(
+        ResourceError, match=r"Not enough disk space for tiny in .*cache: about 21 MB .* 1 MB are free"
+    ):
         fetch("tiny")
     assert leftovers() == []
 
@@ -344,7 +351,9 @@ def test_interrupt_ends_pip_and_cleans_up(tiny, server, monkeypatch):
     server.stall = True
     started = []
     popen = subprocess.Popen
-    monkeypatch.setattr(resources.subprocess, "Popen", lambda *a, **k: started.append(popen(*a, **k)) or started[0])
+    monkeypatch.setattr(
+        resources.subprocess, "Popen", lambda *a, **k: started.append(popen(*a, **k)) or started[0]
+    )
 
     def interrupt(folder):
         if server.half_way.is_set():
