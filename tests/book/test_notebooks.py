@@ -87,6 +87,7 @@ def test_allowed_numbers_have_reasons_and_are_used() -> None:
         ("it reaches .044 and 12.5% of 0.38", [".044", "12.5%", "0.38"]),
         ("see section 4.1, chapter 5.2, 第 4.1 节, [5.1 Code](x.ipynb) and §3.2", []),
         ("# 4.1 Title\nversion `1.2` costs $0.5x$ and\n```\n0.7\n```\n$$\n0.3\n$$ (eq)\n", []),
+        ("the shop (CC BY 4.0), the model (Apache-2.0)（CC BY 4.0）", []),
         ("Python 3.11+, arXiv 1810.04805, {cite}`a.1` <https://x.org/1.2>", ["3.11", "1810.04805"]),
         ("−0.02 到 0.05 之间，约 3.5 倍。", ["0.02", "0.05", "3.5"]),
     ],
