@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike
 
+from recsys_lib.geometry import center, normalize
 from recsys_lib.models.base import Recommender, Scores, check_rows, checked_vectors, fitted_users
 
 if TYPE_CHECKING:
@@ -18,9 +19,10 @@ BLOCK = 1024  # users at a time, so that memory stays bounded
 class RidgeToScores:
     """Ridge regression from item vectors to the scores that a collaborative model gives warm items.
 
-    Warm items are those with an interaction in the training data. Every user has a weight vector: with V the
-    warm items' vectors minus their mean and s the user's scores of them minus their mean,
-    w = (V'V + regularization I)^-1 V's. Any item, cold or warm, then scores its centred vector times w.
+    Warm items are those with an interaction in the training data. Vectors are centred on the warm items' mean
+    and scaled to length 1. Every user has a weight vector: with V the warm items' vectors and s the user's
+    scores of them minus their mean, w = (V'V + regularization I)^-1 V's. Any item, cold or warm, then scores
+    its vector times w.
 
     Parameters
     ----------
@@ -28,11 +30,11 @@ class RidgeToScores:
     base : model or None
         Fitted on the same data by ``fit``; None takes the binary interactions as scores.
     regularization : float, > 0
-        In units of the squared length of the vectors; .3 to 10 suits vectors of length about 1.
+        Added to the diagonal of V'V; choose it on validation, often between 1 and 30.
     """
 
     def __init__(
-        self, item_vectors: ArrayLike, base: Recommender | None = None, regularization: float = 1.0
+        self, item_vectors: ArrayLike, base: Recommender | None = None, regularization: float = 10.0
     ) -> None:
         if not regularization > 0:
             raise ValueError(f"regularization must be above 0, got {regularization}")
@@ -49,9 +51,8 @@ class RidgeToScores:
             raise ValueError("RidgeToScores needs interactions to learn from; the training data has none")
         if self.base is not None:
             self.base.fit(train)
-        vectors = self.item_vectors.astype(np.float64)
-        self.centred = vectors - vectors[self.warm].mean(axis=0)
-        warm = self.centred[self.warm]
+        self.vectors = normalize(center(self.item_vectors, self.item_vectors[self.warm]))
+        warm = self.vectors[self.warm]
         penalty = self.regularization * np.eye(warm.shape[1])
         solve = np.linalg.solve(warm.T @ warm + penalty, warm.T)  # (d, n_warm)
         parts = []
@@ -67,4 +68,4 @@ class RidgeToScores:
     def score(self, users: ArrayLike) -> Scores:
         """Return predicted scores of all items, cold ones included: (len(users), n_items)."""
         codes = fitted_users(self, users, self.n_users)
-        return (self.weights[codes] @ self.centred.T).astype(np.float32)
+        return (self.weights[codes] @ self.vectors.T).astype(np.float32)
