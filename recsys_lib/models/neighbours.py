@@ -45,7 +45,8 @@ class ItemKNN:
             similarity = np.nan_to_num(together / (np.outer(root, root) + self.shrink))
         np.fill_diagonal(similarity, 0.0)
         if self.neighbours < len(similarity):
-            nearest = np.argpartition(-similarity, self.neighbours - 1, axis=0)[: self.neighbours]
+            # a stable sort, so that the same neighbours are kept on every machine where similarities tie
+            nearest = np.argsort(-similarity, axis=0, kind="stable")[: self.neighbours]
             kept = np.zeros_like(similarity)
             np.put_along_axis(kept, nearest, np.take_along_axis(similarity, nearest, axis=0), axis=0)
             similarity = kept
