@@ -361,8 +361,10 @@ def test_interrupt_ends_pip_and_cleans_up(tiny, server, monkeypatch):
         return 0
 
     monkeypatch.setattr(resources, "_size", interrupt)
+    began = time.perf_counter()
     with pytest.raises(KeyboardInterrupt):
         fetch("tiny")
+    assert time.perf_counter() - began < 40  # the server would hold pip for 60 seconds
     assert started[0].poll() is not None
     assert leftovers() == []
 

@@ -117,6 +117,16 @@ def test_random_split_sizes(rows, seed):
         assert sizes == [len(numbers) - 2 * tenth, tenth, tenth]
 
 
+def test_a_tenth_is_rounded_down():
+    rows = [1, 2, 3, 9, 10, 18, 19, 20, 29, 30]
+    frame = pd.DataFrame(
+        [(user, item) for user, n in enumerate(rows) for item in range(n)], columns=["user", "item"]
+    )
+    split = random_split(Interactions(frame, len(rows), 30))
+    assert np.bincount(split.test.users, minlength=10).tolist() == [0, 0, 1, 1, 1, 1, 1, 2, 2, 3]
+    assert np.bincount(split.validation.users, minlength=10).tolist() == [0, 0, 1, 1, 1, 1, 1, 2, 2, 3]
+
+
 def test_random_split_is_uniform():
     data = make([(0, item, item) for item in range(10)])
     drawn = np.concatenate([random_split(data, seed).test.items for seed in range(300)])
