@@ -39,6 +39,8 @@ def main(count: int = 3, texts_used: int = 256) -> str:
         tokens = np.mean([len(plain.tokens(text, special=True)) for text in texts])
         parts.append(f"{title}: {len(texts)} texts, {tokens:.0f} tokens on average, batches of 32.\n")
         parts.append(table("texts", len(texts), rounds(rivals, count), "sentence-transformers") + "\n")
+    if not bfloat16_is_fast():
+        parts.append("No bfloat16 row: on this CPU it is no faster than float32.\n")
     return "\n".join(parts)
 
 
