@@ -22,6 +22,8 @@ ROOT = Path(__file__).resolve().parents[2]
 CJK = "\u3400-\u4dbf\u4e00-\u9fff"
 RUN = re.compile(rf"[{CJK}]+|[^\W{CJK}]+")
 
+EMPTY_HEADER = re.compile(r"<th\b[^>]*>(?:\s|&nbsp;|<p>\s*</p>)*</th>")
+
 WORDS = {
     "en": {
         "chapter": "Chapter",
@@ -53,7 +55,7 @@ def edition(config) -> str:
     return "zh" if (config.language or "en").startswith("zh") else "en"
 
 
-# --- Chinese search ---------------------------------------------------------------------------
+# --- search ------------------------------------------------------------------------------------
 
 
 def split_words(text: str) -> list[str]:
@@ -67,7 +69,29 @@ def split_words(text: str) -> list[str]:
     return words
 
 
-class SearchChinese(SearchEnglish):
+class SearchWords(SearchEnglish):
+    """English search that also finds a word whose stem is a stop word ("one" in "leave-one-out")."""
+
+    js_stemmer_code = (
+        SearchEnglish.js_stemmer_code
+        + """
+const PorterStemmer = Stemmer;
+Stemmer = function () {
+  const porter = new PorterStemmer();
+  this.stemWord = (word) => {
+    const stem = porter.stemWord(word);
+    return stopwords.includes(stem) ? word : stem;
+  };
+};
+"""
+    )
+
+    def stem(self, word: str) -> str:
+        stem = super().stem(word)
+        return word if stem in self.stopwords else stem
+
+
+class SearchChinese(SearchWords):
     """Chinese search by character pairs, so that any phrase is found without a word list."""
 
     lang = "zh"
@@ -131,7 +155,8 @@ def add_page_context(app, pagename, templatename, context, doctree) -> None:
     if context.get("body"):
         body = context["body"].replace('role="doc-biblioentry"', 'role="listitem"')
         body = body.replace(' aria-label="Toggle hidden content"', "")  # it hides the visible name
-        context["body"] = re.sub(r"<th>\s*</th>", "<td></td>", body)
+        body = EMPTY_HEADER.sub("<td></td>", body)
+        context["body"] = re.sub(r"<td>(?=\s*[^\W\d_])", '<td class="words">', body)  # aligned unlike numbers
     other = "en" if edition(app.config) == "zh" else "zh"
     up = "../" * (pagename.count("/") + 1)
     languages = {"en": "en", "zh": "zh-CN"}
@@ -144,6 +169,14 @@ def add_page_context(app, pagename, templatename, context, doctree) -> None:
         "url": pagename.rsplit("/", 1)[-1] + ".html",
         "language": languages[edition(app.config)],
     }
+
+
+def hide_test_marks(app, doctree) -> None:
+    """Leave out the comment that tells the tests to compare a cell's output."""
+    for block in doctree.findall(nodes.literal_block):
+        if block.astext().startswith("# NBVAL_CHECK_OUTPUT\n"):
+            block.rawsource = block.astext().split("\n", 1)[1]
+            block.children = [nodes.Text(block.rawsource)]
 
 
 def compile_theme_catalogue(app) -> None:
@@ -281,6 +314,7 @@ class StatusTable(SphinxDirective):
 def setup(app):
     app.connect("builder-inited", share_html_handlers)
     compile_theme_catalogue(app)
+    app.add_search_language(SearchWords)
     if edition(app.config) == "zh":
         app.add_search_language(SearchChinese)
         app.add_post_transform(IndexAcrossMarkup)
@@ -288,5 +322,6 @@ def setup(app):
     app.add_role("measured", MeasuredRole())
     app.add_directive("glossary-table", GlossaryTable)
     app.add_directive("status-table", StatusTable)
+    app.connect("doctree-read", hide_test_marks)
     app.connect("html-page-context", add_page_context)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

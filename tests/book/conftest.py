@@ -17,6 +17,8 @@ SOURCES = [
     "_config.yml",
     "_toc.yml",
     "status.json",
+    "pyproject.toml",
+    "requirements.txt",
     "tools/build_site.py",
     "tools/chooser.html",
     "book",

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import re
 import sys
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import unquote, urldefrag, urljoin
 
 from bs4 import BeautifulSoup, Tag
-from sphinx.search.en import SearchEnglish
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "book/_ext"))
@@ -36,8 +36,10 @@ def written_pages(site: Path, language: str) -> list[Path]:
     return [page for page in pages(site, language) if page.parent != site / language]
 
 
+@cache
 def read(page: Path) -> BeautifulSoup:
-    return BeautifulSoup(page.read_text(encoding="utf-8"), "html.parser")
+    """A page as a tree; not to be changed, for it is kept."""
+    return BeautifulSoup(page.read_text(encoding="utf-8"), "lxml")
 
 
 class Link(NamedTuple):
@@ -72,7 +74,7 @@ def local_file(link: Link, site: Path) -> tuple[Path, str] | None:
 
 def block_texts(page: Path) -> list[str]:
     """Text of each paragraph, heading, table cell, … of a page's article that its author wrote."""
-    article = read(page).find("article")
+    article = BeautifulSoup(page.read_text(encoding="utf-8"), "lxml").find("article")
     if not isinstance(article, Tag):
         return []
     for generated in article.select(GENERATED):
@@ -82,7 +84,7 @@ def block_texts(page: Path) -> list[str]:
 
 def query_words(text: str, language: str) -> list[str]:
     """Words that the site's search looks up for a query: split, without stop words and numbers, stemmed."""
-    english = SearchEnglish({})
+    english = book_site.SearchWords({})
     if language == "zh":
         runs = book_site.RUN.findall(text)
         words = [

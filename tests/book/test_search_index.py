@@ -34,11 +34,12 @@ def chinese_texts(site: Path) -> dict[str, str]:
     }
 
 
+@pytest.mark.parametrize("edition", ["en", "zh"])
 @pytest.mark.parametrize("language", ["en", "zh"])
-def test_every_glossary_term_is_found(site: Path, language: str) -> None:
+def test_every_glossary_term_is_found(site: Path, edition: str, language: str) -> None:
     terms = yaml.safe_load((ROOT / "book/glossary.yml").read_text(encoding="utf-8"))
-    index = SearchIndex(site, language)
-    lost = [term[language] for term in terms if f"book/{language}/glossary" not in index.find(term[language])]
+    index = SearchIndex(site, edition)
+    lost = [term[language] for term in terms if f"book/{edition}/glossary" not in index.find(term[language])]
     assert terms and not lost
 
 
