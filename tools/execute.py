@@ -21,6 +21,7 @@ import time
 from pathlib import Path
 
 import nbformat
+from filelock import FileLock
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = ROOT / "notebooks"
@@ -178,6 +179,15 @@ def load_status() -> dict[str, dict]:
     return json.loads(STATUS.read_text(encoding="utf-8"))["chapters"] if STATUS.exists() else {}
 
 
+def store_status(name: str, found: dict) -> None:
+    """Write one chapter's status beside the others', which another run may be writing too."""
+    with FileLock(STATUS.with_suffix(".lock")):
+        status = load_status() | {name: found}
+        kept = {chapter: status[chapter] for chapter in sorted(status) if chapter in chapters()}
+        text = json.dumps({"chapters": kept}, indent=1, ensure_ascii=False) + "\n"
+        STATUS.write_text(text, encoding="utf-8")
+
+
 def is_stale(name: str, status: dict[str, dict]) -> bool:
     """Say whether a chapter's outputs came from something else than what is there now."""
     return status.get(name, {}).get("hash") != fingerprint(read(name))
@@ -196,12 +206,9 @@ def main() -> int:
     wanted = chapters() if args.all else args.names or [name for name in chapters() if is_stale(name, status)]
     for name in wanted:
         print(f"{name} ...", end=" ", flush=True)
-        status[name] = run(name)
-        print(f"{status[name]['seconds']} s, {len(status[name]['checks'])} values recorded")
-        kept = {chapter: status[chapter] for chapter in sorted(status) if chapter in chapters()}
-        STATUS.write_text(
-            json.dumps({"chapters": kept}, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
-        )
+        found = run(name)
+        store_status(name, found)
+        print(f"{found['seconds']} s, {len(found['checks'])} values recorded")
     if not wanted:
         print("every chapter's outputs are up to date (--all runs them anyway)")
     return 0
