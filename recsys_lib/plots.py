@@ -120,7 +120,7 @@ def heatmap(
     ax.spines[:].set_visible(False)
     if values.size <= 150:
         for (i, j), value in np.ndenumerate(values):
-            color = "black" if (value - low) > 0.55 * (high - low) else "white"
+            color = "black" if (value - low) > 0.45 * (high - low) else "white"
             ax.text(j, i, f"{value:.{decimals}f}", ha="center", va="center", color=color, fontsize=9)
     ax.figure.colorbar(image, ax=ax, label=bar_label)
     ax.set_title(title)
@@ -158,6 +158,7 @@ def report_plot(
     )
     ax.set_yticks(place, [str(name) for name in table.index])
     ax.set_ylim(-0.6, len(table) - 0.4)
+    ax.margins(x=0.1)
     ax.set_xlim(left=min(0.0, ax.get_xlim()[0]))
     ax.grid(axis="x")
     k = next(iter(report.rows.values()))[0].k if isinstance(report, Report) else None

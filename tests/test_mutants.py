@@ -1,0 +1,298 @@
+"""Do the tests notice? Each one-line change below breaks a formula, a mask or a split, and must make tests fail.
+
+The library is copied, the change is made in the copy, and the named tests run on it in a fresh process.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+TESTS = ROOT / "tests" / "library"
+
+# name: (module, the text as it is, the text as it must not be, tests that must fail)
+MUTANTS = {
+    "vectors are not scaled to length 1": (
+        "geometry.py",
+        "return rows / np.where(length > 0, length, 1.0)",
+        "return rows",
+        "test_geometry.py::test_cosine_by_hand_and_against_scikit_learn",
+    ),
+    "the reference's mean is ignored": (
+        "geometry.py",
+        "return rows - base.mean(axis=0)",
+        "return rows - rows.mean(axis=0)",
+        "test_geometry.py::test_center_uses_the_reference",
+    ),
+    "shrinkage only adds": (
+        "geometry.py",
+        "covariance = (1 - shrinkage) * covariance + shrinkage",
+        "covariance = covariance + shrinkage",
+        "test_geometry.py::test_whiten_shrinks_the_covariance_towards_a_multiple_of_the_identity",
+    ),
+    "whitening divides by the variance": (
+        "geometry.py",
+        "/ np.sqrt(variance[keep])",
+        "/ variance[keep]",
+        "test_geometry.py::test_whiten_against_scikit_learn",
+    ),
+    "a vector is compared with itself": (
+        "geometry.py",
+        "(np.sum(unit.sum(axis=0) ** 2) - np.sum(unit**2)) / pairs",
+        "(np.sum(unit.sum(axis=0) ** 2)) / pairs",
+        "test_geometry.py::test_mean_cosine_against_all_pairs",
+    ),
+    "uniformity forgets its temperature": (
+        "geometry.py",
+        "np.exp(-t * squared)",
+        "np.exp(-squared)",
+        "test_geometry.py::test_alignment_and_uniformity_against_loops",
+    ),
+    "place k is outside the list": (
+        "metrics.py",
+        "hit = (_rank_matrix(ranks, k) <= k)",
+        "hit = (_rank_matrix(ranks, k) < k)",
+        "test_metrics.py::test_one_item_a_user_by_hand",
+    ),
+    "the discount is off by one place": (
+        "metrics.py",
+        "1.0 / np.log2(1.0 + matrix)",
+        "1.0 / np.log2(2.0 + matrix)",
+        "test_metrics.py::test_one_item_a_user_by_hand",
+    ),
+    "the ideal list has a single relevant item": (
+        "metrics.py",
+        "relevant = np.minimum(np.isfinite(matrix).sum(axis=1), k)",
+        "relevant = np.ones(len(matrix), dtype=int)",
+        "test_metrics.py::test_ndcg_against_scikit_learn",
+    ),
+    "recall counts the filling of short rows": (
+        "metrics.py",
+        "(matrix <= k).sum(axis=1) / np.isfinite(matrix).sum(axis=1)",
+        "(matrix <= k).sum(axis=1) / matrix.shape[1]",
+        "test_metrics.py::test_against_a_loop",
+    ),
+    "seen items stay in the ranking": (
+        "evaluation.py",
+        "row, item = known[some].nonzero()",
+        "row, item = known[some[:0]].nonzero()",
+        "test_evaluation.py::test_seen_items_do_not_take_places",
+    ),
+    "all items are candidates": (
+        "evaluation.py",
+        "allowed[items] = True",
+        "allowed[:] = True",
+        "test_evaluation.py::test_seen_items_do_not_take_places",
+    ),
+    "the held-out item wins every tie": (
+        "evaluation.py",
+        "better[pair] += (keys[same] < keys[item[pair]]).sum()",
+        "better[pair] += 0",
+        "test_evaluation.py::test_constant_scores_rank_like_chance",
+    ),
+    "seen items take part in ties": (
+        "evaluation.py",
+        "same = (scores[here] == scores[here, item[pair]]) & ranked[here]",
+        "same = scores[here] == scores[here, item[pair]]",
+        "test_evaluation.py::test_recommend_agrees_with_evaluate",
+    ),
+    "NaN scores pass": (
+        "evaluation.py",
+        "if np.isnan(scores).any():",
+        "if False:",
+        "test_evaluation.py::test_errors_say_what_is_wrong",
+    ),
+    "the test has one side": (
+        "evaluation.py",
+        "tail = 1 + min(np.sum(means <= 0), np.sum(means >= 0))",
+        "tail = 1 + np.sum(means <= 0)",
+        "test_evaluation.py::test_compare_is_paired_and_two_sided",
+    ),
+    "users are paired by position": (
+        "evaluation.py",
+        "(left.mean(axis=1) - right.mean(axis=1))",
+        "(left.mean(axis=1) - right.mean(axis=1).to_numpy())",
+        "test_evaluation.py::test_compare_is_paired_and_two_sided",
+    ),
+    "the interval is too narrow": (
+        "evaluation.py",
+        "[(1 - level) / 2, (1 + level) / 2]",
+        "[(1 - level), level]",
+        "test_evaluation.py::test_interval_against_the_normal_approximation_and_scipy",
+    ),
+    "recency starts one step too early": (
+        "models/base.py",
+        "steps_back = ends[user] - 1 - np.arange(len(user))",
+        "steps_back = ends[user] - np.arange(len(user))",
+        "test_models.py::test_profile_weights_by_hand",
+    ),
+    "the oldest item weighs most": (
+        "models/base.py",
+        "weight = np.power(decay, steps_back[new])",
+        "weight = np.power(decay, -steps_back[new])",
+        "test_models.py::test_profile_weights_by_hand",
+    ),
+    "nothing shrinks": (
+        "models/neighbours.py",
+        "together / (np.outer(root, root) + self.shrink)",
+        "together / np.outer(root, root)",
+        "test_models.py::test_itemknn_by_hand_and_by_loop",
+    ),
+    "neighbours are kept by row": (
+        "models/neighbours.py",
+        "nearest = np.argsort(-similarity, axis=0, kind=",
+        "nearest = np.argsort(similarity, axis=0, kind=",
+        "test_models.py::test_itemknn_by_hand_and_by_loop",
+    ),
+    "EASE divides by the wrong diagonal": (
+        "models/ease.py",
+        "weights = -inverse / np.diag(inverse)",
+        "weights = -inverse / np.diag(inverse)[:, None]",
+        "test_models.py::test_ease_solves_its_constrained_problem",
+    ),
+    "EASE may copy its input": (
+        "models/ease.py",
+        "np.fill_diagonal(weights, 0.0)",
+        "np.fill_diagonal(weights, 1.0)",
+        "test_models.py::test_ease_solves_its_constrained_problem",
+    ),
+    "long vectors weigh more": (
+        "models/content.py",
+        "self.item_vectors = normalize(checked_vectors(item_vectors))",
+        "self.item_vectors = checked_vectors(item_vectors)",
+        "test_models.py::test_content_is_the_cosine_to_the_mean_of_unit_vectors",
+    ),
+    "cold items move the mean": (
+        "models/cold_start.py",
+        "center(self.item_vectors, self.item_vectors[self.warm])",
+        "center(self.item_vectors)",
+        "test_models.py::test_ridge_against_scikit_learn",
+    ),
+    "a user's level leaks into the ridge": (
+        "models/cold_start.py",
+        "(scores - scores.mean(axis=1, keepdims=True)) @ solve.T",
+        "scores @ solve.T",
+        "test_models.py::test_ridge_against_scikit_learn",
+    ),
+    "seen items count in the z-score": (
+        "models/hybrid.py",
+        "centred = scores - np.where(among, scores, 0.0).sum(axis=1, keepdims=True) / count",
+        "centred = scores - scores.mean(axis=1, keepdims=True)",
+        "test_models.py::test_fusion_standardises_over_unseen_items",
+    ),
+    "rows are sorted by time first": (
+        "datasets/interactions.py",
+        "keys.insert(0, times.to_numpy())",
+        "keys.append(times.to_numpy())",
+        "test_datasets.py::test_rows_are_sorted_by_user_time_and_then_as_they_came",
+    ),
+    "the last item validates and the last but one tests": (
+        "splits.py",
+        "test, validation = (after == 0) & (total >= 3), (after == 1) & (total >= 3)",
+        "test, validation = (after == 1) & (total >= 3), (after == 0) & (total >= 3)",
+        "test_splits.py::test_leave_one_out_breaks_ties_by_the_order_of_the_file",
+    ),
+    "the random split is not random": (
+        "splits.py",
+        "np.lexsort((np.random.default_rng(seed).random(len(rows)), rows.users))",
+        "np.lexsort((np.zeros(len(rows)), rows.users))",
+        "test_splits.py::test_random_split_is_uniform",
+    ),
+    "small users lose nothing": (
+        "splits.py",
+        "np.maximum(1, total // 10)",
+        "total // 10",
+        "test_splits.py::test_a_tenth_is_rounded_down",
+    ),
+    "one timestamp is cut apart": (
+        "splits.py",
+        "train, test = times < first, times >= second",
+        "train, test = times <= first, times >= second",
+        "test_splits.py::test_global_time_split_against_a_loop",
+    ),
+    "items of the validation are candidates of the test": (
+        "splits.py",
+        "test_items = np.sort(shuffled[:n_test])",
+        "test_items = np.sort(shuffled[: n_test + n_validation])",
+        "test_splits.py::test_cold_item_split",
+    ),
+    "a cold user brings one item too many": (
+        "splits.py",
+        "(before < known)",
+        "(before <= known)",
+        "test_splits.py::test_cold_users_are_the_same_for_every_known",
+    ),
+    "known items of cold users are tested": (
+        "splits.py",
+        "rows.select(test_user & (before >= skip))",
+        "rows.select(test_user & (before >= known))",
+        "test_splits.py::test_cold_users_are_the_same_for_every_known",
+    ),
+    "a cold item in train passes for a clean split": (
+        "splits.py",
+        "if np.isin(train.items, held_out).any() or",
+        "if",
+        "test_splits.py::test_leaks_are_found",
+    ),
+}
+
+
+# a failing example is enough: hypothesis need not look for the smallest one
+QUICK = """
+from hypothesis import Phase, settings
+settings.register_profile("quick", phases=[Phase.explicit, Phase.generate])
+settings.load_profile("quick")
+"""
+
+
+def run(library: Path, tests: set[str]) -> subprocess.CompletedProcess[str]:
+    """Run tests on the copy of the library in ``library``, which is also the working folder."""
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(library),
+        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+        "OMP_NUM_THREADS": "1",
+    }
+    # no conftest: the one beside the book would put the unchanged library first
+    options = [
+        "-x",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "no:randomly",
+        "-p",
+        "quick",
+        "--noconftest",
+        f"--rootdir={ROOT}",
+    ]
+    command = [sys.executable, "-m", "pytest", *options, *sorted(f"{TESTS}/{test}" for test in tests)]
+    return subprocess.run(command, cwd=library, env=environment, capture_output=True, text=True, timeout=110)
+
+
+@pytest.fixture
+def library(tmp_path):
+    """A folder with a copy of the library."""
+    skip = shutil.ignore_patterns("__pycache__", "fonts")
+    shutil.copytree(ROOT / "recsys_lib", tmp_path / "recsys_lib", ignore=skip)
+    (tmp_path / "quick.py").write_text(QUICK, encoding="utf-8")
+    return tmp_path
+
+
+def test_the_tests_pass_on_an_unchanged_copy(library):
+    done = run(library, {tests for *_, tests in MUTANTS.values()})
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize(("module", "old", "new", "tests"), MUTANTS.values(), ids=list(MUTANTS))
+def test_a_change_is_noticed(library, module, old, new, tests):
+    path = library / "recsys_lib" / module
+    text = path.read_text(encoding="utf-8")
+    assert text.count(old) == 1, "the text to change must stand in the module once"
+    path.write_text(text.replace(old, new), encoding="utf-8")
+    done = run(library, {tests})
+    assert done.returncode == 1, f"exit code {done.returncode}: the change was not noticed\n{done.stdout}"
