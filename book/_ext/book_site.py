@@ -151,9 +151,11 @@ def counterpart(pagename: str) -> str:
 
 
 def add_page_context(app, pagename, templatename, context, doctree) -> None:
-    """Give the templates the link to the other edition, and mend faults of accessibility."""
+    """Give the templates the link to the other edition, and mend what the page's body lacks."""
     if context.get("body"):
         body = context["body"].replace('role="doc-biblioentry"', 'role="listitem"')
+        if edition(app.config) == "zh":
+            body = body.replace("<em>et al.</em>", "等")
         body = body.replace(' aria-label="Toggle hidden content"', "")  # it hides the visible name
         body = EMPTY_HEADER.sub("<td></td>", body)
         context["body"] = re.sub(r"<td>(?=\s*[^\W\d_])", '<td class="words">', body)  # aligned unlike numbers
