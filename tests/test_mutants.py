@@ -122,7 +122,7 @@ MUTANTS = {
         "evaluation.py",
         "[(1 - level) / 2, (1 + level) / 2]",
         "[(1 - level), level]",
-        "test_evaluation.py::test_interval_against_the_normal_approximation_and_scipy",
+        "test_evaluation.py::test_interval_against_the_normal_approximation_and_a_loop",
     ),
     "recency starts one step too early": (
         "models/base.py",

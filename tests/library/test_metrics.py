@@ -71,17 +71,15 @@ def test_the_ideal_ranking_has_ndcg_one(n_relevant, k):
 
 def test_against_ranx(monkeypatch):
     monkeypatch.setenv("NUMBA_DISABLE_JIT", "1")  # plain Python: the first compilation takes a minute
-    from ranx import Qrels, Run
-    from ranx import evaluate as ranx_evaluate
-
+    ranx = pytest.importorskip("ranx")  # not where the library is tested with its own requirements alone
     rng = np.random.default_rng(0)
     sets = [
         set(rng.choice(np.arange(1, 41), size=rng.integers(1, 9), replace=False).tolist()) for _ in range(60)
     ]
-    qrels = Qrels({f"u{i}": {f"i{rank}": 1 for rank in ranks} for i, ranks in enumerate(sets)})
-    run = Run({f"u{i}": {f"i{rank}": 100.0 - rank for rank in range(1, 41)} for i in range(len(sets))})
+    qrels = ranx.Qrels({f"u{i}": {f"i{rank}": 1 for rank in ranks} for i, ranks in enumerate(sets)})
+    run = ranx.Run({f"u{i}": {f"i{rank}": 100.0 - rank for rank in range(1, 41)} for i in range(len(sets))})
     names = ["hit_rate@10", "ndcg@10", "mrr@10", "recall@10", "precision@10"]
-    theirs = ranx_evaluate(qrels, run, names)
+    theirs = ranx.evaluate(qrels, run, names)
     for name, metric in zip(names, ALL.values(), strict=True):
         assert metric(padded(sets), 10).mean() == pytest.approx(theirs[name]), name
 
