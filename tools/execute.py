@@ -137,8 +137,9 @@ def run(name: str) -> dict:
     english = read(name)
     started = time.perf_counter()
     folder = str(NOTEBOOKS / "en")
+    place = {"metadata": {"path": folder}}
     NotebookClient(
-        english, timeout=1200, kernel_name="python3", resources={"metadata": {"path": folder}}
+        english, timeout=1200, kernel_name="python3", coalesce_streams=True, resources=place
     ).execute()
     seconds = time.perf_counter() - started
     for cell in code_cells(english):
