@@ -77,7 +77,7 @@ def assemble(root: Path, site: Path, began: float) -> dict[str, int]:
     os.utime(fresh / ".nojekyll", (began, began))  # the tests compare it with the sources
     shutil.rmtree(site, ignore_errors=True)
     fresh.rename(site)
-    return {language: len(list((site / language).rglob("*.html"))) for language in EDITIONS}
+    return {language: len(list((site / language).glob("[bn]*/*/*.html"))) for language in EDITIONS}
 
 
 def main() -> int:

@@ -233,7 +233,7 @@ class MeasuredRole(SphinxRole):
         except (KeyError, ValueError):
             LOGGER.warning("no recorded value %r: see status.json", self.text, location=self.get_location())
             return [nodes.inline(self.text, self.text)], []
-        content = nodes.inline(shown, shown, classes=["measured"])
+        content = nodes.inline(shown, shown)
         return [chapter_link(self.env, self.env.docname, chapter, content)], []
 
 

@@ -37,9 +37,13 @@ def written_pages(site: Path, language: str) -> list[Path]:
 
 
 @cache
-def read(page: Path) -> BeautifulSoup:
-    """A page as a tree; not to be changed, for it is kept."""
+def read_version(page: Path, changed: int) -> BeautifulSoup:
     return BeautifulSoup(page.read_text(encoding="utf-8"), "lxml")
+
+
+def read(page: Path) -> BeautifulSoup:
+    """A page as a tree; not to be changed, for it is kept until the file changes."""
+    return read_version(page, page.stat().st_mtime_ns)
 
 
 class Link(NamedTuple):

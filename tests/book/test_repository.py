@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,46 +12,12 @@ import nbformat
 import pytest
 from site_pages import ROOT, read
 
+from conftest import FILES, build
+
 sys.path.insert(0, str(ROOT / "tools"))
 import set_repository
 
 URL = "https://github.com/example-owner/example-book"
-FILES = ["README.md", "README.zh.md", "pyproject.toml", "CITATION.cff", "_config.yml", "book/zh/_config.yml"]
-TOC = "format: jb-book\nroot: book/{0}/index\nchapters:\n  - file: notebooks/{0}/chapter\n"
-
-
-@pytest.fixture(scope="module")
-def small_book(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The book's shell around one page and one chapter."""
-    root = tmp_path_factory.mktemp("book")
-    for name in FILES:
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(ROOT / name, root / name)
-    for name in ("_ext", "_templates", "_locale", "_static"):
-        shutil.copytree(
-            ROOT / "book" / name, root / "book" / name, ignore=shutil.ignore_patterns("*.mo", "vendor")
-        )
-    (root / "tools").mkdir()
-    shutil.copyfile(ROOT / "tools/chooser.html", root / "tools/chooser.html")
-    (root / "book/references.bib").touch()
-    for language in ("en", "zh"):
-        (root / "book" / language).mkdir(exist_ok=True)
-        (root / "book" / language / "index.md").write_text("# Page\n\nText.\n", encoding="utf-8")
-        (root / "notebooks" / language).mkdir(parents=True)
-        cells = [
-            nbformat.v4.new_markdown_cell("# Chapter"),
-            nbformat.v4.new_code_cell(set_repository.NOT_SET),
-        ]
-        cells[1].metadata["tags"] = ["remove-cell"]
-        notebook = nbformat.v4.new_notebook(
-            cells=cells, metadata={"kernelspec": {"name": "python3", "display_name": "Python"}}
-        )
-        nbformat.write(notebook, root / "notebooks" / language / "chapter.ipynb")
-        (root / ("_toc.yml" if language == "en" else "book/zh/_toc.yml")).write_text(
-            TOC.format(language), encoding="utf-8"
-        )
-    set_repository.write(root, "")
-    return root
 
 
 def test_the_address_is_the_same_everywhere() -> None:
@@ -92,17 +57,9 @@ def hrefs(page: Path) -> list[str]:
     return [tag["href"] for tag in read(page).select(".article-header-buttons a[href]")]
 
 
-def build(root: Path) -> Path:
-    done = subprocess.run(
-        [sys.executable, ROOT / "tools/build_site.py", "--root", root], capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return root / "_build/site"
-
-
 def test_links_of_a_book_with_an_address(small_book: Path) -> None:
     set_repository.write(small_book, URL)
-    site = build(small_book)
+    site = build(small_book)[1]
     for language in ("en", "zh"):
         chapter = f"notebooks/{language}/chapter"
         links = hrefs(site / language / f"{chapter}.html")
@@ -133,6 +90,6 @@ def test_links_of_a_book_with_an_address(small_book: Path) -> None:
 
 def test_without_an_address_nothing_points_outside(small_book: Path) -> None:
     set_repository.write(small_book, "")
-    site = build(small_book)
+    site = build(small_book)[1]
     for page in site.rglob("*.html"):
         assert not [link for link in hrefs(page) if link.startswith("http")], page
