@@ -6,8 +6,7 @@ import json
 from pathlib import Path
 
 from site_pages import SearchIndex, read
-
-from conftest import build, run_build
+from small_book import build, run_build
 
 STATUS = {
     "chapter": {

@@ -11,8 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 import nbformat
 import pytest
 from site_pages import ROOT, read
-
-from conftest import FILES, build
+from small_book import FILES, build
 
 sys.path.insert(0, str(ROOT / "tools"))
 import set_repository
