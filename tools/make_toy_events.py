@@ -84,18 +84,19 @@ def _events_of_purchase(random: Random, user: str, product: Product, time: datet
 def _time(random: Random, day: int | None = None) -> datetime:
     """A random second of 2024, not in the last day and never on a full minute's first ten seconds."""
     day = random.randrange(2, 364) if day is None else day
-    return START + timedelta(days=day, hours=random.randrange(24), minutes=random.randrange(60),
-                             seconds=random.randrange(10, 60))
+    return START + timedelta(
+        days=day, hours=random.randrange(24), minutes=random.randrange(60), seconds=random.randrange(10, 60)
+    )
 
 
-def _histories(
-    random: Random, products: list[Product]
-) -> tuple[list[list[str]], dict[str, list[Product]]]:
+def _histories(random: Random, products: list[Product]) -> tuple[list[list[str]], dict[str, list[Product]]]:
     """Users (user_id, taste, article) and what each buys, oldest first."""
     by_name = {product["name_en"]: product for product in products}
     users = [["1", "electronics", "yes"], ["2", "clothing", "yes"]]
-    bought = {"1": [by_name[n] for n in ("Phone", "Computer", "Headphones")],
-              "2": [by_name[n] for n in ("Clothes", "Shoes", "Bag")]}
+    bought = {
+        "1": [by_name[n] for n in ("Phone", "Computer", "Headphones")],
+        "2": [by_name[n] for n in ("Clothes", "Shoes", "Bag")],
+    }
     tastes = [taste for taste, size in zip(TASTES, USERS_PER_TASTE, strict=True) for _ in range(size)]
     random.shuffle(tastes)
     for number, taste in enumerate(tastes, start=3):
@@ -136,8 +137,10 @@ def _extra_events(random: Random, products: list[Product], users: list[str]) -> 
     events: list[Event] = []
     minutes = START + timedelta(days=141, hours=3, minutes=17), START + timedelta(days=260, hours=22)
     for bot, minute, pages in zip(("901", "902"), minutes, (ids, ids[4:12]), strict=True):
-        events += [(minute + timedelta(seconds=i // 4), bot, "view", pages[i % len(pages)], "")
-                   for i in range(BOT_VIEWS)]
+        events += [
+            (minute + timedelta(seconds=i // 4), bot, "view", pages[i % len(pages)], "")
+            for i in range(BOT_VIEWS)
+        ]
     for i in range(TEST_ROWS):
         kind = ("view", "click", "purchase", "purchase")[i % 4]
         events.append((_time(random), f"test{1 + i % 2}", kind, random.choice(ids), ""))

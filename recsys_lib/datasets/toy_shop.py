@@ -56,13 +56,15 @@ def load_toy_shop(language: str = "en") -> ToyShop:
     bought = purchases.sort_values(["user_id", "timestamp"]).groupby("user_id")["product_id"].agg(list)
     users["history"] = users["user_id"].map(bought)
     name, description = products[f"name_{language}"], products[f"description_{language}"]
-    items = pd.DataFrame({
-        "item_id": products["product_id"],
-        "title": name,
-        "text": name + (". " if language == "en" else "。") + description,
-        "department": products["department"],
-        "emoji": products["emoji"],
-    })
+    items = pd.DataFrame(
+        {
+            "item_id": products["product_id"],
+            "title": name,
+            "text": name + (". " if language == "en" else "。") + description,
+            "department": products["department"],
+            "emoji": products["emoji"],
+        }
+    )
     dataset = Dataset.from_frames(
         purchases.rename(columns={"product_id": "item_id"}),
         items,

@@ -152,8 +152,11 @@ def test_users_buy_what_their_taste_names(shop, generator):
     """Each made-up user's history leans to the taste given: far more than the share of products it names."""
     names = dict(zip(shop.products["product_id"], shop.products["name_en"], strict=True))
     ours = shop.users[~shop.users["article"]]
-    liked = [names[product] in generator.TASTES[user.taste].split(", ")
-             for user in ours.itertuples() for product in user.history]
+    liked = [
+        names[product] in generator.TASTES[user.taste].split(", ")
+        for user in ours.itertuples()
+        for product in user.history
+    ]
     assert np.mean(liked) > 0.5
 
 
@@ -169,8 +172,12 @@ def test_each_kind_of_mess_has_its_stated_count(shop):
     names = set(shop.products["name_en"]) | set(shop.products["name_zh"])
     stripped = raw.apply(lambda column: column.str.strip())
     once = log.drop_duplicates()
-    purchases = once[(once["event"] == "purchase") & once["user_id"].isin(registered)
-                     & (once["event_time"] < EXPORTED) & once["product"].isin(known)]
+    purchases = once[
+        (once["event"] == "purchase")
+        & once["user_id"].isin(registered)
+        & (once["event_time"] < EXPORTED)
+        & once["product"].isin(known)
+    ]
     bots = robots(log)
     is_test = log["user_id"].str.startswith("test", na=False)
     found = {
