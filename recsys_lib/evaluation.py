@@ -20,6 +20,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from recsys_lib import metrics
+from recsys_lib.geometry import normalize
 
 if TYPE_CHECKING:
     from recsys_lib.datasets import Interactions
@@ -186,6 +187,89 @@ def recommend(
         keys = _tie_keys(tie_seed, user, scores.shape[1])[items]
         lists[place] = items[np.lexsort((keys, -scores[place, items]))[:k]]
     return lists
+
+
+def mmr(scores: ArrayLike, item_vectors: ArrayLike, k: int = 10, balance: float = 0.7) -> NDArray[np.int64]:
+    """Maximal marginal relevance: choose items one by one, good ones that are unlike those chosen [mmr].
+
+    The next item has the largest balance x score - (1 - balance) x (its largest cosine to an item chosen
+    before); the first is the one of the largest score.
+
+    Parameters
+    ----------
+    scores : array (n_users, m)
+        On a scale comparable with cosines, such as [0, 1]; -inf marks items that may not be chosen.
+    item_vectors : array (m, d), or (n_users, m, d) where users choose among different items
+    k : int
+        Length of the list.
+    balance : float in [0, 1]
+        1 keeps the order of the scores.
+
+    Returns
+    -------
+    int array (n_users, k) of columns of ``scores``, in the order of choice; ties go to the first column.
+
+    Raises
+    ------
+    ValueError
+        If shapes do not fit, scores hold NaN or +inf, or a user has fewer than ``k`` items.
+    """
+    gain = np.asarray(scores, dtype=np.float64)
+    unit = np.asarray(item_vectors, dtype=np.float64)
+    if gain.ndim != 2 or unit.ndim not in (2, 3) or unit.shape[:-1] != gain.shape[3 - unit.ndim :]:
+        raise ValueError(f"scores {gain.shape} and item_vectors {unit.shape} do not fit together")
+    if np.isnan(gain).any() or np.isposinf(gain).any():
+        raise ValueError("scores may not be NaN or +inf")
+    if not 0.0 <= balance <= 1.0:
+        raise ValueError(f"balance must lie in [0, 1], got {balance}")
+    if k < 1 or (np.isfinite(gain).sum(axis=1) < k).any():
+        raise ValueError(f"every user needs at least k = {k} >= 1 items")
+    unit = normalize(unit.reshape(-1, unit.shape[-1])).reshape(unit.shape)
+    rows = np.arange(len(gain))
+    allowed = np.isfinite(gain)
+    value = np.where(allowed, gain, 0.0)
+    nearest = np.full(gain.shape, -np.inf)  # largest cosine to an item chosen before
+    chosen = np.empty((len(gain), k), dtype=np.int64)
+    for step in range(k):
+        marginal = balance * value - (1 - balance) * nearest if step else value
+        chosen[:, step] = best = np.where(allowed, marginal, -np.inf).argmax(axis=1)
+        allowed[rows, best] = False
+        own = unit.ndim == 3
+        cosines = np.einsum("nmd,nd->nm", unit, unit[rows, best]) if own else unit[best] @ unit.T
+        nearest = np.maximum(nearest, cosines)
+    return chosen
+
+
+def recommend_diverse(
+    model: Recommender,
+    users: ArrayLike,
+    item_vectors: ArrayLike,
+    *,
+    seen: Interactions | None,
+    candidates: ArrayLike | None = None,
+    k: int = 10,
+    pool: int = 50,
+    balance: float = 0.7,
+    tie_seed: int = 0,
+) -> NDArray[np.int64]:
+    """Diversified lists: the ``pool`` best items of each user, reranked by ``mmr``.
+
+    Scores are scaled so that the best of the pool has 1 and the last 0. ``balance`` = 1 gives what
+    ``recommend`` gives.
+
+    Returns
+    -------
+    int array (len(users), k) of item codes, in the order of choice
+    """
+    if pool < k:
+        raise ValueError(f"the pool must hold at least k = {k} items, got {pool}")
+    codes = np.atleast_1d(np.asarray(users, dtype=np.int64))
+    best = recommend(model, codes, seen=seen, candidates=candidates, k=pool, tie_seed=tie_seed)
+    scores = np.take_along_axis(np.asarray(model.score(codes), dtype=np.float64), best, axis=1)
+    span = scores[:, :1] - scores[:, -1:]
+    scaled = (scores - scores[:, -1:]) / np.where(span > 0, span, 1.0)
+    order = mmr(scaled, np.asarray(item_vectors)[best], k, balance)
+    return np.take_along_axis(best, order, axis=1)
 
 
 def compare(

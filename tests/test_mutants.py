@@ -82,6 +82,24 @@ MUTANTS = {
         "row, item = known[some[:0]].nonzero()",
         "test_evaluation.py::test_seen_items_do_not_take_places",
     ),
+    "a list is compared with itself": (
+        "metrics.py",
+        "(unit[codes].sum(axis=1) ** 2).sum(axis=1) - own",
+        "(unit[codes].sum(axis=1) ** 2).sum(axis=1)",
+        "test_metrics.py::test_distance_against_all_pairs",
+    ),
+    "intervals of one probability weigh as much as full ones": (
+        "metrics.py",
+        'weights=curve["count"]',
+        "weights=None",
+        "test_metrics.py::test_probabilities_against_scikit_learn",
+    ),
+    "only the last item chosen counts": (
+        "evaluation.py",
+        "nearest = np.maximum(nearest, cosines)",
+        "nearest = cosines",
+        "test_evaluation.py::test_mmr_against_a_loop",
+    ),
     "all items are candidates": (
         "evaluation.py",
         "allowed[items] = True",

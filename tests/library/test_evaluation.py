@@ -7,8 +7,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from recsys_lib import metrics
 from recsys_lib.datasets import Interactions
-from recsys_lib.evaluation import Report, Result, compare, evaluate, recommend, smallest_detectable
+from recsys_lib.evaluation import (
+    Report,
+    Result,
+    compare,
+    evaluate,
+    mmr,
+    recommend,
+    recommend_diverse,
+    smallest_detectable,
+)
+from recsys_lib.geometry import cosine
 from recsys_lib.models import RandomModel
 
 
@@ -376,3 +387,64 @@ def test_report_over_splits_with_different_users():
     assert row["low"] < row["ndcg"] < row["high"]
     # people are resampled, not (person, split) pairs: the interval is about as wide as with 300 people
     assert row["high"] - row["low"] == pytest.approx(2 * 1.96 * person.std() / math.sqrt(300), rel=0.15)
+
+
+def mmr_by_loop(scores, vectors, k, balance):
+    """Maximal marginal relevance of one user, written out."""
+    similar, chosen = cosine(vectors, vectors), []
+    for _ in range(k):
+        best, best_value = None, -math.inf
+        for item, score in enumerate(scores):
+            if item in chosen or score == -math.inf:
+                continue
+            nearest = max((similar[item, other] for other in chosen), default=0.0)
+            value = balance * score - (1 - balance) * nearest if chosen else score
+            if value > best_value:
+                best, best_value = item, value
+        chosen.append(best)
+    return chosen
+
+
+@given(st.integers(0, 2**31), st.integers(1, 5), st.sampled_from([0.0, 0.3, 0.7, 1.0]))
+def test_mmr_against_a_loop(seed, k, balance):
+    rng = np.random.default_rng(seed)
+    scores, shared = rng.random((4, 9)), rng.normal(size=(9, 3))
+    scores[np.arange(4), rng.integers(9, size=4)] = -np.inf
+    expected = [mmr_by_loop(row, shared, k, balance) for row in scores]
+    assert mmr(scores, shared, k, balance).tolist() == expected
+    own = rng.normal(size=(4, 9, 3))
+    expected = [mmr_by_loop(row, vectors, k, balance) for row, vectors in zip(scores, own, strict=True)]
+    assert mmr(scores, own, k, balance).tolist() == expected
+
+
+def test_mmr_leaves_out_a_double():
+    vectors = [[1, 0], [1, 0], [0, 1]]
+    assert mmr([[1.0, 0.9, 0.5]], vectors, 2, balance=0.5).tolist() == [[0, 2]]
+    assert mmr([[1.0, 0.9, 0.5]], vectors, 2, balance=1.0).tolist() == [[0, 1]]
+    for scores, k, balance, message in (
+        ([[1.0, np.nan, 0.0]], 2, 0.5, "NaN"),
+        ([[1.0, np.inf, 0.0]], 2, 0.5, "NaN"),
+        ([[1.0, -np.inf, 0.0]], 3, 0.5, "at least k = 3"),
+        ([[1.0, 0.5, 0.0]], 2, 1.5, "balance"),
+        ([[1.0, 0.5]], 2, 0.5, "fit together"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            mmr(scores, vectors, k, balance)
+
+
+def test_diverse_lists_keep_the_rules_and_are_more_diverse():
+    rng = np.random.default_rng(5)
+    scores, vectors = rng.random((6, 30)), rng.normal(size=(30, 4))
+    seen = interactions({(user, int(item)) for user in range(6) for item in rng.permutation(30)[:5]}, 6, 30)
+    model, users = Fixed(scores), np.arange(6)
+    plain = recommend(model, users, seen=seen, k=5)
+    options = {"seen": seen, "k": 5, "pool": 15}
+    assert (recommend_diverse(model, users, vectors, balance=1.0, **options) == plain).all()
+    diverse = recommend_diverse(model, users, vectors, balance=0.3, **options)
+    assert (diverse[:, 0] == plain[:, 0]).all()  # the best item stays
+    pool = recommend(model, users, seen=seen, k=15)
+    assert all(set(row) <= set(best) and len(set(row)) == 5 for row, best in zip(diverse, pool, strict=True))
+    distance = metrics.intra_list_distance
+    assert distance(diverse, vectors).mean() > distance(plain, vectors).mean() + 0.1
+    with pytest.raises(ValueError, match="pool"):
+        recommend_diverse(model, users, vectors, seen=seen, k=5, pool=4)

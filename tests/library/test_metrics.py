@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn.metrics import ndcg_score
+from sklearn import metrics as sklearn_metrics
+from sklearn.calibration import calibration_curve
+from sklearn.metrics import ndcg_score, pairwise_distances
 
 from recsys_lib import metrics
 
@@ -124,3 +126,87 @@ def test_errors_say_what_is_wrong(ranks, k, message):
     for metric in ALL.values():
         with pytest.raises(ValueError, match=message):
             metric(ranks, k)
+
+
+def test_novelty_and_distance_by_hand():
+    lists = [[0, 1], [2, 3]]
+    # 8 users: met by all, by half, by a quarter, by nobody (as if by one)
+    assert metrics.novelty(lists, [8, 4, 2, 0], 8) == pytest.approx([0.5, 2.5])
+    vectors = [[1, 0], [0, 3], [1, 1], [-2, -2]]
+    assert metrics.intra_list_distance(lists, vectors) == pytest.approx([1.0, 2.0])
+    with pytest.raises(ValueError, match="8 users, but there are 4"):
+        metrics.novelty(lists, [8, 4, 2, 0], 4)
+    with pytest.raises(ValueError, match="k >= 2"):
+        metrics.intra_list_distance([[0], [1]], vectors)
+
+
+@given(st.integers(2, 7), st.integers(0, 2**31))
+def test_distance_against_all_pairs(k, seed):
+    rng = np.random.default_rng(seed)
+    vectors = rng.normal(size=(12, 3))
+    lists = np.stack([rng.permutation(12)[:k] for _ in range(4)])
+    for row, value in zip(lists, metrics.intra_list_distance(lists, vectors), strict=True):
+        distance = pairwise_distances(vectors[row], metric="cosine")
+        assert value == pytest.approx(distance[np.triu_indices(k, 1)].mean())
+
+
+@given(st.lists(st.integers(0, 50), min_size=1, max_size=20).filter(any))
+def test_gini_against_all_pairs(counts):
+    x = np.asarray(counts, dtype=float)
+    assert metrics.gini(x) == pytest.approx(np.abs(x[:, None] - x).mean() / (2 * x.mean()))
+
+
+def test_gini_by_hand_and_errors():
+    assert metrics.gini([3, 3, 3]) == pytest.approx(0)
+    assert metrics.gini([0, 0, 0, 7]) == pytest.approx(3 / 4)
+    for bad in ([], [0, 0], [1, -1]):
+        with pytest.raises(ValueError, match="non-negative"):
+            metrics.gini(bad)
+
+
+@given(st.integers(0, 2**31), st.integers(1, 15))
+def test_probabilities_against_scikit_learn(seed, bins):
+    rng = np.random.default_rng(seed)
+    probabilities = np.round(rng.random(60), 2)
+    labels = (rng.random(60) < probabilities).astype(int)
+    labels[:2] = [0, 1]
+    assert metrics.auc(labels, probabilities) == pytest.approx(
+        sklearn_metrics.roc_auc_score(labels, probabilities)
+    )
+    assert metrics.brier(labels, probabilities) == pytest.approx(
+        sklearn_metrics.brier_score_loss(labels, probabilities)
+    )
+    inside = np.clip(probabilities, 1e-6, 1 - 1e-6)
+    assert metrics.log_loss(labels, inside) == pytest.approx(sklearn_metrics.log_loss(labels, inside))
+    smooth = rng.random(60)  # never on the border of two intervals, where conventions differ
+    observed, predicted = calibration_curve(labels, smooth, n_bins=bins)
+    curve = metrics.reliability_curve(labels, smooth, bins)
+    assert curve["observed"].to_numpy() == pytest.approx(observed)
+    assert curve["predicted"].to_numpy() == pytest.approx(predicted)
+    assert curve["count"].sum() == 60
+    by_loop = sum(
+        abs(labels[inside].mean() - smooth[inside].mean()) * inside.mean()
+        for low in range(bins)
+        if (inside := (smooth >= low / bins) & (smooth < (low + 1) / bins)).any()
+    )
+    assert metrics.calibration_error(labels, smooth, bins) == pytest.approx(by_loop)
+
+
+def test_certain_probabilities_and_errors():
+    assert metrics.log_loss([1, 0], [1.0, 0.0]) == pytest.approx(0, abs=1e-9)
+    assert np.isfinite(metrics.log_loss([0], [1.0]))
+    assert metrics.calibration_error([1, 0, 1, 0], [1.0, 0.0, 1.0, 0.0]) == 0
+    assert metrics.calibration_error([1, 0], [0.0, 1.0]) == 1
+    for labels, probabilities, message in (
+        ([0, 2], [0.1, 0.2], "0 or 1"),
+        ([0, 1], [0.1, 1.2], r"\[0, 1\]"),
+        ([0, 1], [0.1, math.nan], r"\[0, 1\]"),
+        ([0, 1], [0.1], "equally long"),
+        ([], [], "equally long"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            metrics.brier(labels, probabilities)
+    with pytest.raises(ValueError, match="positives and negatives"):
+        metrics.auc([1, 1], [0.2, 0.4])
+    with pytest.raises(ValueError, match="bins"):
+        metrics.reliability_curve([0, 1], [0.1, 0.9], 0)
