@@ -16,6 +16,42 @@ TESTS = ROOT / "tests" / "library"
 
 # name: (module, the text as it is, the text as it must not be, tests that must fail)
 MUTANTS = {
+    "the temperature multiplies": (
+        "objectives.py",
+        "logits = queries @ keys.T / temperature",
+        "logits = queries @ keys.T * temperature",
+        "test_objectives.py::test_info_nce_against_a_loop",
+    ),
+    "logQ is added": (
+        "objectives.py",
+        "logits = logits - log_q",
+        "logits = logits + log_q",
+        "test_objectives.py::test_info_nce_against_a_loop",
+    ),
+    "one item is its own negative": (
+        "objectives.py",
+        "logits = logits.masked_fill(same & ~torch.eye",
+        "logits = logits.masked_fill(same & torch.eye",
+        "test_objectives.py::test_info_nce_against_a_loop",
+    ),
+    "the softmax pushes its target away": (
+        "objectives.py",
+        "torch.full_like(wanted, -1, dtype=error.dtype)",
+        "torch.full_like(wanted, 1, dtype=error.dtype)",
+        "test_objectives.py::test_full_softmax_and_its_gradients_equal_torch",
+    ),
+    "the last epoch's weights are kept": (
+        "models/training.py",
+        "self.network.load_state_dict(kept)",
+        "pass",
+        "test_factorization.py::test_early_stopping_keeps_the_best_epoch",
+    ),
+    "taken items are drawn as negatives": (
+        "models/training.py",
+        "return self.taken[place] == keys",
+        "return self.taken[place] > keys + self.n_items",
+        "test_factorization.py::test_negatives_are_never_taken_items_and_reach_all_others",
+    ),
     "vectors are not scaled to length 1": (
         "geometry.py",
         "return rows / np.where(length > 0, length, 1.0)",

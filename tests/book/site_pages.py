@@ -14,7 +14,7 @@ from bs4 import BeautifulSoup, Tag
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "book/_ext"))
-import book_site  # noqa: E402
+import book_site
 
 HERE = "http://book.invalid/"  # stands for the site's root while addresses are joined
 LANGUAGES = {"en": "en", "zh": "zh-CN"}

@@ -10,10 +10,10 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tools"))
-import check_notebooks  # noqa: E402
-import execute  # noqa: E402
-import prose_numbers  # noqa: E402
-import sidebyside  # noqa: E402
+import check_notebooks
+import execute
+import prose_numbers
+import sidebyside
 
 CHAPTERS = execute.chapters()
 ALLOWED = yaml.safe_load((ROOT / "tests/book/allowed_numbers.yml").read_text(encoding="utf-8")) or {}
