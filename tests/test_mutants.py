@@ -292,6 +292,24 @@ MUTANTS = {
         "if",
         "test_splits.py::test_leaks_are_found",
     ),
+    "the towers add logQ": (
+        "models/two_tower.py",
+        "log_q=self.log_q * self.key_log_q[keys]",
+        "log_q=-self.log_q * self.key_log_q[keys]",
+        "test_two_tower.py::test_loss_and_gradient_with_log_q_against_autograd_on_a_written_out_softmax",
+    ),
+    "a history runs into the user before": (
+        "models/two_tower.py",
+        "inside = places >= start[:, None]",
+        "inside = places >= 0",
+        "test_two_tower.py::test_histories_are_decayed_means_of_what_came_before",
+    ),
+    "an item nobody met keeps its initial vector": (
+        "models/two_tower.py",
+        "parts.append(self.ids(codes) * self.met[codes])",
+        "parts.append(self.ids(codes))",
+        "test_two_tower.py::test_an_item_nobody_met_has_no_vector_of_its_own",
+    ),
 }
 
 
