@@ -14,7 +14,7 @@ QUIET := OMP_NUM_THREADS=1 TQDM_DISABLE=1 HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELIS
 # a model's large arrays are otherwise mapped and unmapped at each step
 ALLOCATOR := MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=20000000000 MALLOC_TOP_PAD_=500000000
 
-.PHONY: help book test execute lab serve lint bench set-repository clean
+.PHONY: help book test execute lab serve lint bench leaderboard leaderboard-quick set-repository clean
 .DEFAULT_GOAL := help
 
 help:
@@ -25,6 +25,8 @@ help:
 	@echo "make serve                    show _build/site on this machine"
 	@echo "make lint                     ruff, mypy, codespell, the shape of the notebooks"
 	@echo "make bench                    speed against peers, as ratios in one run"
+	@echo "make leaderboard              measure every model under every protocol (hours; may be stopped and resumed)"
+	@echo "make leaderboard-quick        measure the rows that take under 10 s, compare them with the file"
 	@echo "make set-repository URL=...   write the repository's address where it belongs"
 	@echo "make clean                    remove what was built (not the environment, not the cache)"
 
@@ -75,6 +77,14 @@ lint: $(VENV)/.full
 
 bench: $(VENV)/.full
 	@$(QUIET) $(BIN)/python -m benchmarks
+
+leaderboard: $(VENV)/.full
+	@$(BIN)/python -m recsys_lib.resources fetch
+	@$(QUIET) $(ALLOCATOR) $(BIN)/python -m benchmarks.leaderboard
+
+leaderboard-quick: $(VENV)/.full
+	@$(BIN)/python -m recsys_lib.resources fetch
+	@$(QUIET) $(ALLOCATOR) $(BIN)/python -m benchmarks.leaderboard --quick --check
 
 set-repository: $(VENV)/.book
 	@$(BIN)/python tools/set_repository.py "$(URL)"

@@ -1,0 +1,1 @@
+"""The rows: every module here has a list ``ROWS``."""
