@@ -40,6 +40,24 @@ MUTANTS = {
         "torch.full_like(wanted, 1, dtype=error.dtype)",
         "test_objectives.py::test_full_softmax_and_its_gradients_equal_torch",
     ),
+    "attention sees later items": (
+        "models/sequential.py",
+        "attn_mask=mask, is_causal=mask is None)",
+        "attn_mask=mask)",
+        "test_sequential.py::test_no_state_depends_on_later_items",
+    ),
+    "padding is attended to": (
+        "models/sequential.py",
+        "(places < lengths[:, None])[:, None, None, :]",
+        "(places < lengths.max())[None, None, None, :]",
+        "test_sequential.py::test_padding_does_not_matter",
+    ),
+    "the weights' mean forgets nothing": (
+        "models/training.py",
+        "torch._foreach_lerp_(self.means, self.weights, 1 - rate)",
+        "torch._foreach_lerp_(self.means, self.weights, rate)",
+        "test_sequential.py::test_averaged_weights_are_what_is_kept",
+    ),
     "the last epoch's weights are kept": (
         "models/training.py",
         "self.network.load_state_dict(kept)",

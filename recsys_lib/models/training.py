@@ -43,6 +43,9 @@ class TrainedModel:
     batch_size : int
     patience, every : int
         Evaluate every so many epochs, stop after so many evaluations without a better one.
+    averaging : float in [0, 1)
+        Above 0, evaluate and keep a running mean of the weights, which after each step moves by 1 - averaging
+        towards the new ones: steadier than the weights themselves.
     seed : int
         Of the initial weights, the order of batches and the negatives; torch's global state is left alone.
     """
@@ -60,6 +63,7 @@ class TrainedModel:
         batch_size: int = 1024,
         patience: int = 5,
         every: int = 1,
+        averaging: float = 0.0,
         seed: int = 0,
     ) -> None:
         for name, value in (
@@ -70,6 +74,9 @@ class TrainedModel:
         ):
             if value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
+        if not 0 <= averaging < 1:
+            raise ValueError(f"averaging must lie in [0, 1), got {averaging}")
+        self.averaging = averaging
         self.epochs, self.patience, self.every, self.seed = epochs, patience, every, seed
         self.learning_rate, self.weight_decay, self.batch_size = learning_rate, weight_decay, batch_size
         self.n_users: int | None = None
@@ -82,6 +89,9 @@ class TrainedModel:
     def losses(self, rng: np.random.Generator) -> Iterator[Tensor]:
         """Yield one loss a batch, for one epoch over ``self.train``."""
         raise NotImplementedError
+
+    def pretrain(self, optimizer: torch.optim.Optimizer, rng: np.random.Generator) -> None:
+        """Do what comes before the epochs, once; nothing, unless a subclass says so."""
 
     def user_scores(self, users: NDArray[np.int64]) -> Tensor:
         """Return scores (len(users), n_items), from what the users did in ``self.observed``."""
@@ -126,20 +136,30 @@ class TrainedModel:
             optimizer = torch.optim.AdamW(
                 self.network.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay
             )
+            self.network.train()
+            self.pretrain(optimizer, rng)
+            mean = _RunningMean(self.network, self.averaging)
             for epoch in trange(1, epochs + 1, desc=type(self).__name__, leave=False):
                 self.network.train()
-                total = [self._step(loss, optimizer) for loss in self.losses(rng)]
+                total = []
+                for loss in self.losses(rng):
+                    total.append(self._step(loss, optimizer))
+                    mean.update()
                 self.history.append({"epoch": epoch, "loss": float(np.mean(total))})
                 if validation is None or epoch % self.every:
                     continue
+                mean.swap()
                 ndcg = evaluate(self, validation, seen=train).mean("ndcg")
                 self.history[-1]["ndcg"] = ndcg
                 if ndcg > best:
                     best, best_epoch = ndcg, epoch
                     kept = copy.deepcopy(self.network.state_dict())
-                elif epoch - best_epoch >= self.patience * self.every:
+                mean.swap()
+                if epoch - best_epoch >= self.patience * self.every:
                     break
-        if kept is not None:
+        if kept is None:
+            mean.swap()
+        else:
             self.network.load_state_dict(kept)
         self.network.eval()
         return best_epoch
@@ -238,6 +258,29 @@ class TrainedModel:
             if name != "self" and kind.kind != inspect.Parameter.VAR_KEYWORD
         ]
         return {name: getattr(self, name) for name in dict.fromkeys(names)}
+
+
+class _RunningMean:
+    """A running mean of a network's weights; its memory is short at first. Rate 0: there is none."""
+
+    def __init__(self, network: nn.Module, rate: float) -> None:
+        self.rate, self.steps = rate, 0
+        self.weights = [weight.data for weight in network.parameters()] if rate else []
+        self.means = [weight.clone() for weight in self.weights]
+
+    def update(self) -> None:
+        """Move the means towards the weights."""
+        rate = min(self.rate, self.steps / (self.steps + 10))
+        self.steps += 1
+        if self.means:
+            torch._foreach_lerp_(self.means, self.weights, 1 - rate)
+
+    def swap(self) -> None:
+        """Exchange weights and means."""
+        for weight, mean in zip(self.weights, self.means, strict=True):
+            kept = weight.clone()
+            weight.copy_(mean)
+            mean.copy_(kept)
 
 
 class NegativeSampler:
