@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -40,6 +42,28 @@ def normalize(x: ArrayLike) -> NDArray[np.float64]:
     rows = rows / np.where(largest > 0, largest, 1.0)  # so that squares neither overflow nor vanish
     length = np.linalg.norm(rows, axis=1, keepdims=True)
     return rows / np.where(length > 0, length, 1.0)
+
+
+def side_by_side(blocks: Sequence[ArrayLike], weights: Sequence[float] | None = None) -> NDArray[np.float64]:
+    """Several vectors of each item as one: each centred, scaled to length sqrt(weight), one behind the other.
+
+    The inner product of two such rows is the weighted sum of the blocks' centred cosines.
+
+    Parameters
+    ----------
+    blocks : sequence of arrays (n, d_b)
+    weights : sequence of floats, >= 0, optional
+        1 for each block by default.
+
+    Returns
+    -------
+    array (n, sum of d_b), float64
+    """
+    shares = [1.0] * len(blocks) if weights is None else list(weights)
+    if not len(blocks) or len(shares) != len(blocks) or min(shares) < 0:
+        raise ValueError(f"one weight >= 0 a block, please: {len(blocks)} blocks, weights {shares}")
+    parts = [share**0.5 * normalize(center(block)) for block, share in zip(blocks, shares, strict=True)]
+    return np.hstack(parts)
 
 
 def cosine(a: ArrayLike, b: ArrayLike) -> NDArray[np.float64]:

@@ -250,6 +250,24 @@ MUTANTS = {
         "scores @ solve.T",
         "test_models.py::test_ridge_against_scikit_learn",
     ),
+    "the own like is in the features": (
+        "models/click.py",
+        "shrunk = total[code] - like * inside",
+        "shrunk = total[code]",
+        "test_click.py::test_features_leave_the_own_row_out",
+    ),
+    "an item is its own neighbour": (
+        "models/cold_start.py",
+        "near[self.warm, np.arange(len(self.warm))] = 0.0",
+        "pass",
+        "test_models.py::test_text_neighbours_by_loop",
+    ),
+    "new users take part in the mean user": (
+        "models/cold_start.py",
+        "center(self.user_features, self.user_features[warm])",
+        "center(self.user_features)",
+        "test_models.py::test_ridge_from_users_against_scikit_learn",
+    ),
     "seen items count in the z-score": (
         "models/hybrid.py",
         "centred = scores - np.where(among, scores, 0.0).sum(axis=1, keepdims=True) / count",

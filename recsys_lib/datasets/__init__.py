@@ -2,7 +2,7 @@
 
 from recsys_lib.datasets.clothing import load_clothing_reviews
 from recsys_lib.datasets.interactions import DataError, Dataset, Interactions
-from recsys_lib.datasets.movielens import load_movielens_100k, match_report
+from recsys_lib.datasets.movielens import film_features, load_movielens_100k, match_report
 from recsys_lib.datasets.toy_shop import ToyShop, load_article_example, load_toy_shop
 
 __all__ = [
@@ -10,6 +10,7 @@ __all__ = [
     "Dataset",
     "Interactions",
     "ToyShop",
+    "film_features",
     "load_article_example",
     "load_clothing_reviews",
     "load_movielens_100k",

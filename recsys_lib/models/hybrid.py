@@ -26,16 +26,24 @@ class WeightedFusion:
         Choose them on the validation part.
     prefitted : bool
         True: the models are fitted already, ``fit`` only notes which items each user has seen.
+    candidates : item codes, optional
+        Standardise over these items only: those to be ranked, where that is not the whole catalogue.
     """
 
     def __init__(
-        self, models: Sequence[Recommender], weights: Sequence[float], *, prefitted: bool = False
+        self,
+        models: Sequence[Recommender],
+        weights: Sequence[float],
+        *,
+        prefitted: bool = False,
+        candidates: ArrayLike | None = None,
     ) -> None:
         if not models or len(models) != len(weights):
             raise ValueError(f"one weight a model, please: {len(models)} models, {len(weights)} weights")
         if not np.isfinite(np.asarray(weights, dtype=float)).all():
             raise ValueError(f"weights must be finite numbers, got {list(weights)}")
         self.models, self.weights, self.prefitted = list(models), list(weights), prefitted
+        self.candidates = None if candidates is None else np.asarray(candidates, dtype=np.int64)
         self.n_users: int | None = None
 
     def fit(self, train: Interactions) -> WeightedFusion:
@@ -51,6 +59,8 @@ class WeightedFusion:
         """Return weighted sums of z-scores: (len(users), n_items)."""
         codes = fitted_users(self, users, self.n_users)
         unseen = self.seen[codes].toarray() == 0
+        if self.candidates is not None:
+            unseen &= np.isin(np.arange(unseen.shape[1]), self.candidates)
         total = np.zeros(unseen.shape)
         for model, weight in zip(self.models, self.weights, strict=True):
             scores = np.asarray(model.score(codes), dtype=np.float64)

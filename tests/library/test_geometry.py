@@ -155,3 +155,15 @@ def test_uniformity_bounds(x):
 def test_errors_say_what_is_wrong(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_side_by_side_adds_the_centred_cosines():
+    rng = np.random.default_rng(4)
+    a, b = rng.normal(size=(7, 3)) + 2, rng.normal(size=(7, 5))
+    joined = geometry.side_by_side([a, b], [1.0, 0.5])
+    expected = geometry.cosine(geometry.center(a), geometry.center(a))
+    expected += 0.5 * geometry.cosine(geometry.center(b), geometry.center(b))
+    assert joined @ joined.T == pytest.approx(expected)
+    for blocks, weights in (([], None), ([a, b], [1.0]), ([a], [-1.0])):
+        with pytest.raises(ValueError, match="one weight"):
+            geometry.side_by_side(blocks, weights)

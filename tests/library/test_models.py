@@ -3,6 +3,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.kernel_ridge import KernelRidge
 from sklearn.linear_model import Ridge
 from sklearn.metrics.pairwise import cosine_similarity
 
@@ -13,7 +14,10 @@ from recsys_lib.models import (
     ItemKNN,
     Popularity,
     RandomModel,
+    RidgeFromUsers,
+    RidgeToFactors,
     RidgeToScores,
+    TextKNN,
     WeightedFusion,
 )
 from recsys_lib.models.base import profile_matrix
@@ -35,6 +39,15 @@ def vectors(seed=0, n_items=9, d=4):
     return np.random.default_rng(seed).normal(size=(n_items, d)) + 1
 
 
+class Halves:
+    """Factors of a matrix factorisation: a singular value decomposition."""
+
+    def fit(self, train):
+        u, s, vt = np.linalg.svd(train.matrix().toarray().astype(float), full_matrices=False)
+        self.user_factors, self.item_factors = (u * s)[:, :3], vt[:3].T
+        return self
+
+
 MODELS = {
     "random": lambda v: RandomModel(3),
     "popularity": lambda v: Popularity(),
@@ -46,6 +59,9 @@ MODELS = {
     "content of the last 2": lambda v: ContentModel(v, last=2, decay=0.5),
     "ridge": lambda v: RidgeToScores(v),
     "ridge to ease": lambda v: RidgeToScores(v, EASE(5.0)),
+    "kernel ridge to ease": lambda v: RidgeToScores(v, EASE(5.0), 0.5, gamma=1.0),
+    "ridge to factors": lambda v: RidgeToFactors(v, Halves()),
+    "text knn": lambda v: TextKNN(v, EASE(5.0), 3),
     "fusion": lambda v: WeightedFusion([Popularity(), ContentModel(v)], [1, 2]),
 }
 every_model = pytest.mark.parametrize("make", MODELS.values(), ids=list(MODELS))
@@ -237,6 +253,98 @@ def test_ridge_in_blocks_of_users(monkeypatch):
     )
 
 
+def warm_and_unit(train, v):
+    warm = np.flatnonzero(np.bincount(train.frame["item"], minlength=9))
+    assert 8 not in warm
+    unit = v - v[warm].mean(axis=0)
+    return warm, unit / np.linalg.norm(unit, axis=1, keepdims=True)
+
+
+def cold_example():
+    histories = [[item for item in history if item != 8] for history in random_histories(7, n_users=25)]
+    return interactions(histories, 9), vectors(7)  # item 8 is cold
+
+
+def test_kernel_ridge_against_scikit_learn():
+    train, v = cold_example()
+    warm, unit = warm_and_unit(train, v)
+    target = EASE(4.0).fit(train).score(np.arange(25))[:, warm].astype(float)
+    oracle = KernelRidge(alpha=0.5, kernel="rbf", gamma=0.8)
+    expected = oracle.fit(unit[warm], (target - target.mean(axis=1, keepdims=True)).T).predict(unit).T
+    model = RidgeToScores(v, EASE(4.0), 0.5, gamma=0.8).fit(train)
+    assert model.score(np.arange(25)) == pytest.approx(expected, abs=1e-5)
+    ready = RidgeToScores(v, EASE(4.0).fit(train), 0.5, gamma=0.8, prefitted=True).fit(train)
+    assert (ready.score(np.arange(25)) == model.score(np.arange(25))).all()
+
+
+def test_ridge_to_factors_against_scikit_learn():
+    train, v = cold_example()
+    warm, unit = warm_and_unit(train, v)
+    base = Halves().fit(train)
+    mean = base.item_factors[warm].mean(axis=0)
+    oracle = Ridge(alpha=2.0, fit_intercept=False).fit(unit[warm], base.item_factors[warm] - mean)
+    expected = base.user_factors @ (unit @ oracle.coef_.T + mean).T
+    scores = RidgeToFactors(v, Halves(), 2.0).fit(train).score(np.arange(25))
+    assert scores == pytest.approx(expected, abs=1e-5)
+
+
+def test_text_neighbours_by_loop():
+    train, v = cold_example()
+    warm, unit = warm_and_unit(train, v)
+    for base, target in (
+        (None, train.matrix().toarray()),
+        (EASE(4.0), EASE(4.0).fit(train).score(np.arange(25))),
+    ):
+        scores = TextKNN(v, base, 3).fit(train).score(np.arange(25))
+        for item in range(9):
+            near = sorted((max(unit[item] @ unit[j], 0.0), j) for j in warm if j != item)[-3:]
+            total = sum(weight for weight, _ in near) or 1.0
+            mean = sum(weight * target[:, j] for weight, j in near) / total
+            assert scores[:, item] == pytest.approx(mean, abs=1e-5)
+
+
+def test_ridge_from_users_against_scikit_learn():
+    histories = random_histories(3, n_users=20)
+    histories = [history or [0] for history in histories[:-2]] + [[], []]  # two new users
+    train, features = interactions(histories, 9), vectors(3, n_items=20)
+    for base, target in (
+        (None, train.matrix().toarray()),
+        (EASE(4.0), EASE(4.0).fit(train).score(np.arange(20))),
+    ):
+        oracle = Ridge(alpha=3.0).fit(features[:18], target[:18])
+        scores = RidgeFromUsers(features, base, 3.0).fit(train).score(np.arange(20))
+        assert scores == pytest.approx(oracle.predict(features), abs=1e-4)
+    same = RidgeFromUsers(np.ones((20, 2))).fit(train).score([18, 19])
+    share = np.bincount(train.frame["item"], minlength=9) / 18
+    assert same == pytest.approx(np.tile(share, (2, 1)), abs=1e-6)  # nothing is said: popularity
+
+
+@given(st.integers(0, 2**31))
+def test_cold_items_never_leak(seed):
+    """Whatever is known of a new user's or item's rows elsewhere, only the training rows and the text count."""
+    histories, v = random_histories(seed, 12, 8), vectors(seed % 1000)
+    if not any(histories):
+        return
+    train = interactions(histories, 9)  # item 8 is cold
+    for make in (
+        MODELS["ridge to ease"],
+        MODELS["kernel ridge to ease"],
+        MODELS["ridge to factors"],
+        MODELS["text knn"],
+    ):
+        other = v.copy()
+        other[8] += 5.0
+        warm = np.flatnonzero(train.matrix().getnnz(axis=0))
+        before, after = make(v).fit(train).score(range(12)), make(other).fit(train).score(range(12))
+        assert before[:, warm] == pytest.approx(after[:, warm], abs=1e-5)  # a cold item's text moves no other
+
+
+def test_fusion_standardises_over_the_candidates():
+    a = Fixed([[9, 1, 2, 3, 7]])
+    scores = WeightedFusion([a], [1.0], candidates=[1, 2, 3, 0]).fit(interactions([[0]], 5)).score([0])
+    assert scores[0, 1:4] == pytest.approx([-np.sqrt(1.5), 0, np.sqrt(1.5)], abs=1e-6)
+
+
 class Fixed:
     def __init__(self, scores):
         self.scores, self.fits = np.asarray(scores, dtype=np.float32), 0
@@ -286,6 +394,13 @@ def test_fusion_of_users_who_have_seen_everything_is_finite():
         (lambda t: RidgeToScores(np.ones((8, 2))).fit(t), "8 rows"),
         (lambda t: RidgeToScores(np.ones((9, 2)), regularization=0), "regularization"),
         (lambda t: RidgeToScores(vectors()).fit(interactions([[], []], 9)), "has none"),
+        (lambda t: RidgeToScores(np.ones((9, 2)), gamma=0), "gamma"),
+        (lambda t: RidgeToFactors(np.ones((9, 2)), Halves(), -1), "regularization"),
+        (lambda t: RidgeToFactors(vectors(), Halves()).fit(interactions([[], []], 9)), "has none"),
+        (lambda t: TextKNN(np.ones((9, 2)), neighbours=0), "neighbours"),
+        (lambda t: TextKNN(np.ones((8, 2))).fit(t), "8 rows"),
+        (lambda t: RidgeFromUsers(np.ones((3, 2))).fit(t), "3 rows for 12 users"),
+        (lambda t: RidgeFromUsers([[np.nan]] * 12), "user_features holds NaN"),
         (lambda t: WeightedFusion([], []), "one weight a model"),
         (lambda t: WeightedFusion([Popularity()], [1, 2]), "one weight a model"),
         (lambda t: WeightedFusion([Popularity()], [np.nan]), "finite"),

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from recsys_lib import resources
-from recsys_lib.datasets import load_movielens_100k, match_report, movielens
+from recsys_lib.datasets import film_features, load_movielens_100k, match_report, movielens
 from recsys_lib.splits import tie_statistics
 
 LABELS = {"exact", "year±1", "alias", "ambiguous", "other year", "none"}
@@ -180,3 +180,19 @@ def test_loading_is_deterministic_and_fast(data):
     pd.testing.assert_frame_equal(again.users, data.users)
     pd.testing.assert_frame_equal(again.interactions.frame, data.interactions.frame)
     assert "CC0" in data.licence and "[movielens]" in data.source
+
+
+def test_film_features_by_hand():
+    items = pd.DataFrame(
+        {
+            "genres": ["Drama, War", "War", "Comedy"],
+            "year": pd.array([1990, 1993, None], dtype="Int64"),
+            "director": ["A B, C D", "C D", ""],
+        }
+    )
+    features = film_features(items)
+    assert features["genre"].tolist() == [[0, 1, 1], [0, 0, 1], [1, 0, 0]]
+    assert features["director"].tolist() == [[1], [1], [0]]
+    assert features["year"].shape == (3, 79)
+    assert features["year"][0, [70, 73]] == pytest.approx([1, np.exp(-1)])
+    assert not features["year"][2].any()
