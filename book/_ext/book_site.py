@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import html
 import json
 import re
 from itertools import pairwise
@@ -35,6 +37,33 @@ WORDS = {
         "seconds_value": "{:.0f} s",
         "compared_value": "{} of {} ({:.0%})",
         "other": "Chinese",
+        "protocols": {
+            "leave_one_out": "leave-one-out",
+            "random_811": "random 8:1:1",
+            "global_time": "global time",
+            "cold_items": "cold items",
+            "cold_users_0": "cold users, no click",
+        },
+        "joint": ", ",
+        "board": {
+            "protocol": "Protocol",
+            "model": "Model",
+            "ndcg": "NDCG@10",
+            "sd": "sd",
+            "interval": "95% interval",
+            "hit": "HR@10",
+            "popularity": "minus popularity",
+            "EASE-recency": "minus EASE-recency",
+            "best": "minus the best",
+            "seeds": "Seeds",
+            "seconds": "Training, s",
+            "config": "Settings",
+        },
+        "caption": "Every model under every protocol, MovieLens-100K",
+        "filter": "Model contains",
+        "all": "all protocols",
+        "shown": "rows shown",
+        "sort": "Sort by",
     },
     "zh": {
         "chapter": "章节",
@@ -46,6 +75,33 @@ WORDS = {
         "seconds_value": "{:.0f} 秒",
         "compared_value": "{} / {}（{:.0%}）",
         "other": "英文",
+        "protocols": {
+            "leave_one_out": "留一法",
+            "random_811": "随机 8:1:1",
+            "global_time": "全局时间",
+            "cold_items": "冷启动物品",
+            "cold_users_0": "冷启动用户，零次点击",
+        },
+        "joint": "，",
+        "board": {
+            "protocol": "评测方案",
+            "model": "模型",
+            "ndcg": "NDCG@10",
+            "sd": "标准差",
+            "interval": "95% 区间",
+            "hit": "HR@10",
+            "popularity": "与热门基线之差",
+            "EASE-recency": "与 EASE-recency 之差",
+            "best": "与最佳之差",
+            "seeds": "种子数",
+            "seconds": "训练秒数",
+            "config": "设置",
+        },
+        "caption": "各评测方案下的所有模型，MovieLens-100K",
+        "filter": "模型名称包含",
+        "all": "全部方案",
+        "shown": "行",
+        "sort": "排序依据：",
     },
 }
 
@@ -158,6 +214,8 @@ def add_page_context(app, pagename, templatename, context, doctree) -> None:
             body = body.replace("<em>et al.</em>", "等")
         body = body.replace(' aria-label="Toggle hidden content"', "")  # it hides the visible name
         body = EMPTY_HEADER.sub("<td></td>", body)
+        if 'class="leaderboard"' in body:
+            app.add_js_file("leaderboard.js", loading_method="defer")
         context["body"] = re.sub(r"<td>(?=\s*[^\W\d_])", '<td class="words">', body)  # aligned unlike numbers
     other = "en" if edition(app.config) == "zh" else "zh"
     up = "../" * (pagename.count("/") + 1)
@@ -313,6 +371,97 @@ class StatusTable(SphinxDirective):
         return nodes.row("", *[nodes.entry("", nodes.paragraph("", "", cell)) for cell in cells])
 
 
+class Leaderboard(SphinxDirective):
+    """{leaderboard}: the files of benchmarks/results as one table, which leaderboard.js sorts and filters."""
+
+    def run(self):
+        folder = ROOT / "benchmarks/results"
+        lines = {name: self.read(folder / f"leaderboard{name}.csv") for name in ("", "_tests")}
+        if not lines[""]:
+            LOGGER.warning("no leaderboard: run `make leaderboard`", location=self.get_location())
+            return []
+        path = ROOT / "book/leaderboard.yml"
+        self.env.note_dependency(str(path))
+        chinese = yaml.safe_load(path.read_text(encoding="utf-8")) if path.exists() else {}
+        self.words = WORDS[edition(self.config)]
+        self.names = chinese if edition(self.config) == "zh" else {}
+        values = {(row["protocol"], row["model"], row["metric"]): row for row in lines[""]}
+        tests = {(row["protocol"], row["model"], row["against"]): row for row in lines["_tests"]}
+        ranked = sorted(
+            (row for row in lines[""] if row["metric"] == "NDCG@10"),
+            key=lambda row: (list(self.words["protocols"]).index(row["protocol"]), -float(row["mean"])),
+        )
+        best: dict[str, str] = {}
+        for row in ranked:
+            best.setdefault(row["protocol"], row["model"])
+        body = "\n".join(self.line(row, values, tests, best) for row in ranked)
+        return [nodes.raw("", self.frame(body), format="html")]
+
+    def read(self, path: Path) -> list[dict]:
+        self.env.note_dependency(str(path))
+        if not path.exists():
+            return []
+        with path.open(encoding="utf-8", newline="") as stream:
+            return list(csv.DictReader(stream))
+
+    def frame(self, body: str) -> str:
+        words = self.words
+        options = "".join(
+            f'<option value="{name}">{shown}</option>' for name, shown in words["protocols"].items()
+        )
+        heads = "".join(
+            f'<th scope="col" data-key="{key}">{title}</th>' for key, title in words["board"].items()
+        )
+        return (
+            f'<div class="leaderboard" data-shown="{words["shown"]}" data-sort="{words["sort"]}">'
+            f'<div class="leaderboard-tools" hidden><label>{words["board"]["protocol"]} <select>{options}'
+            f'<option value="">{words["all"]}</option></select></label> '
+            f'<label>{words["filter"]} <input type="search" autocomplete="off" spellcheck="false"></label> '
+            '<output aria-live="polite"></output></div>'
+            '<div class="pst-scrollable-table-container"><table>'
+            f"<caption>{words['caption']}</caption><thead><tr>{heads}</tr></thead>"
+            f"<tbody>{body}</tbody></table></div></div>"
+        )
+
+    def line(self, row: dict, values: dict, tests: dict, best: dict) -> str:
+        protocol, model = row["protocol"], row["model"]
+        hit = values[protocol, model, "HR@10"]["mean"]
+        interval = f"[{float(row['ci_low']):.4f}, {float(row['ci_high']):.4f}]"
+        cells = [
+            self.cell(f"{float(row['mean']):.4f}", row["mean"]),
+            self.cell(f"{float(row['sd']):.4f}" if row["sd"] else "–", row["sd"]),
+            self.cell(interval, row["ci_low"]),
+            self.cell(f"{float(hit):.4f}", hit),
+            *[
+                self.difference(tests.get((protocol, model, against)))
+                for against in ("popularity", "EASE-recency", best[protocol])
+            ],
+            self.cell(row["seeds"], row["seeds"]),
+            self.cell(f"{float(row['train_seconds']):.1f}", row["train_seconds"]),
+            f'<td class="leaderboard-config"><code>{html.escape(row["config"])}</code></td>',
+        ]
+        parts = [self.names.get(part, part) for part in model.split(", ")]
+        shown = self.words["joint"].join(parts)
+        name = html.escape(shown)
+        if shown != model:
+            name += f' <span class="leaderboard-name" lang="en">{html.escape(model)}</span>'
+        return (
+            f'<tr data-protocol="{protocol}"><td class="words">{self.words["protocols"][protocol]}</td>'
+            f'<th scope="row">{name}</th>{"".join(cells)}</tr>'
+        )
+
+    @staticmethod
+    def cell(shown: str, value: str) -> str:
+        return f'<td class="number" data-value="{value}">{shown}</td>'
+
+    def difference(self, test: dict | None) -> str:
+        if test is None:
+            return self.cell("–", "")
+        p = float(test["p_holm"])
+        shown = f"{float(test['difference']):+.4f}<br>p {'&lt; 0.01' if p < 0.01 else f'= {p:.2f}'}"
+        return self.cell(f"<strong>{shown}</strong>" if p < 0.05 else shown, test["difference"])
+
+
 def setup(app):
     app.connect("builder-inited", share_html_handlers)
     compile_theme_catalogue(app)
@@ -324,6 +473,7 @@ def setup(app):
     app.add_role("measured", MeasuredRole())
     app.add_directive("glossary-table", GlossaryTable)
     app.add_directive("status-table", StatusTable)
+    app.add_directive("leaderboard", Leaderboard)
     app.connect("doctree-read", hide_test_marks)
     app.connect("html-page-context", add_page_context)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -22,6 +22,7 @@ SOURCES = [
     "requirements.txt",
     "tools/build_site.py",
     "tools/chooser.html",
+    "benchmarks/results",
     "book",
     "notebooks",
 ]

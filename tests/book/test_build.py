@@ -57,6 +57,39 @@ def test_pages_filled_from_data_files(small_book: Path) -> None:
     assert "book/zh/index" in SearchIndex(site, "zh").find("双塔模型")
 
 
+BOARD = """\
+protocol,model,metric,mean,sd,ci_low,ci_high,seeds,users,train_seconds,config
+leave_one_out,popularity,NDCG@10,0.044,,0.035,0.055,1,943,0.0,"{""how"": ""fit""}"
+leave_one_out,popularity,HR@10,0.085,,0.07,0.1,1,943,0.0,"{""how"": ""fit""}"
+leave_one_out,"A <b>, recency",NDCG@10,0.104,0.002,0.09,0.12,3,943,1.0,{}
+leave_one_out,"A <b>, recency",HR@10,0.2,0.002,0.18,0.22,3,943,1.0,{}
+"""
+PAIRED = """\
+protocol,model,against,metric,difference,ci_low,ci_high,p_value,p_holm,users,ahead,of
+leave_one_out,"A <b>, recency",popularity,NDCG@10,0.06,0.05,0.07,0.0005,0.001,943,3,3
+"""
+
+
+def test_leaderboard_is_filled_from_its_files(small_book: Path) -> None:
+    (small_book / "benchmarks/results").mkdir(parents=True)
+    (small_book / "benchmarks/results/leaderboard.csv").write_text(BOARD, encoding="utf-8")
+    (small_book / "benchmarks/results/leaderboard_tests.csv").write_text(PAIRED, encoding="utf-8")
+    (small_book / "book/leaderboard.yml").write_text("recency: 近期加权\n", encoding="utf-8")
+    write_page(small_book, "# Page\n\n```{leaderboard}\n```\n")
+    site = build(small_book)[1]
+    for language, name in (("en", "A <b>, recency"), ("zh", "A <b>，近期加权 A <b>, recency")):
+        page = read(site / language / "book" / language / "index.html")
+        rows = page.select(".leaderboard tbody tr")
+        assert rows[0].th.get_text() == name  # best first
+        cells = [cell.get_text(" ") for cell in rows[0].select("td.number")]
+        assert cells[:5] == ["0.1040", "0.0020", "[0.0900, 0.1200]", "0.2000", "+0.0600 p < 0.01"]
+        assert [cell.get_text() for cell in rows[1].select("td.number")][4:7] == ["–", "–", "–"]
+        assert page.select("script[src*='leaderboard.js']")
+        assert not read(site / language / f"notebooks/{language}/chapter.html").select(
+            "script[src*='leaderboard.js']"
+        )
+
+
 def test_faults_stop_the_build(small_book: Path) -> None:
     write_page(
         small_book,

@@ -231,3 +231,33 @@ def test_theme_button_changes_the_colours(address: str, browser) -> None:
             seen.add(page.evaluate("document.documentElement.dataset.theme"))
         assert seen == {"light", "dark"}
         assert not faults
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_leaderboard_sorts_and_filters(address: str, browser, language: str) -> None:
+    shown = """() => [...document.querySelectorAll('.leaderboard tbody tr')].filter(row => row.getClientRects().length)
+      .map(row => ({protocol: row.dataset.protocol, name: row.querySelector('th').textContent,
+        value: row.cells[2].dataset.value}))"""
+    with open_page(browser, address) as (page, faults):
+        page.goto(f"{address}{language}/book/{language}/leaderboard.html")
+        page.wait_for_selector(".leaderboard thead button")
+        first = page.evaluate(shown)
+        assert len(first) > 10 and {row["protocol"] for row in first} == {"leave_one_out"}
+        values = [float(row["value"]) for row in first]
+        assert values == sorted(values, reverse=True)
+        head = page.locator(".leaderboard th[data-key=ndcg]")
+        for order in ("descending", "ascending"):
+            head.get_by_role("button").focus()
+            page.keyboard.press("Enter")
+            assert head.get_attribute("aria-sort") == order
+            assert page.locator(".leaderboard th[aria-sort]").count() == 1
+        assert [float(row["value"]) for row in page.evaluate(shown)] == sorted(values)
+        page.select_option(".leaderboard select", "")
+        everything = page.evaluate(shown)
+        assert {row["protocol"] for row in everything} > {"leave_one_out", "cold_items"}
+        page.fill(".leaderboard input", "ease minilm")
+        some = page.evaluate(shown)
+        assert 0 < len(some) < len(everything)
+        assert all("EASE" in row["name"] and "MiniLM" in row["name"] for row in some)
+        assert page.locator(".leaderboard output").text_content().startswith(f"{len(some)} ")
+        assert not faults
