@@ -65,6 +65,9 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int = 8000) -> PreTrainedT
         vocab_size=vocabulary, special_tokens=list(SPECIAL), show_progress=False
     )
     tokenizer.train_from_iterator(rows, trainer)
+    # Entries of equal frequency come in no fixed order: number them by the alphabet, so that equal texts give equal ids
+    entries = list(SPECIAL) + sorted(set(tokenizer.get_vocab()) - set(SPECIAL))
+    tokenizer.model = models.WordPiece({e: i for i, e in enumerate(entries)}, unk_token="[UNK]")  # type: ignore[call-arg,assignment]
     ends = [(token, tokenizer.token_to_id(token)) for token in ("[CLS]", "[SEP]")]
     tokenizer.post_processor = processors.TemplateProcessing(  # type: ignore[assignment]
         single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B [SEP]", special_tokens=ends
@@ -331,7 +334,7 @@ def fill_mask(model: Any, tokenizer: PreTrainedTokenizerFast, text: str, k: int 
     model.eval()
     chances = model(input_ids=inputs).logits[0, places[0, 0]].softmax(0)
     top = chances.topk(k)
-    tokens = tokenizer.convert_ids_to_tokens(top.indices.tolist())
+    tokens = [str(tokenizer.convert_ids_to_tokens(index)) for index in top.indices.tolist()]
     return pd.Series(top.values.numpy(), index=tokens, name="probability")
 
 
@@ -363,7 +366,7 @@ def generate(
             pad_token_id=tokenizer.pad_token_id,
             eos_token_id=tokenizer.sep_token_id,
         )
-    return [tokenizer.decode(row, skip_special_tokens=True) for row in rows]
+    return [str(tokenizer.decode(row, skip_special_tokens=True)) for row in rows]
 
 
 def save_language_model(model: Any, tokenizer: PreTrainedTokenizerFast, folder: str | Path) -> None:
@@ -548,7 +551,7 @@ def contrastive_tune(
         for _ in range(steps):
             left, right = pairs[next(batches)].T
             first, second = embed(left), embed(right)
-            loss = sum(
+            losses = [
                 info_nce(
                     a,
                     b,
@@ -557,8 +560,8 @@ def contrastive_tune(
                     log_q=None if correction is None else correction[keys],
                 )
                 for a, b, keys in ((first, second, right), (second, first, left))
-            )
-            _update(trained, loss / 2, optimizer)
+            ]
+            _update(trained, torch.stack(losses).mean(), optimizer)
             schedule.step()
             bar.update()
         trained.eval()
@@ -653,7 +656,8 @@ def _update(model: nn.Module, loss: Tensor, optimizer: torch.optim.Optimizer) ->
 
 
 def _bar(steps: int, show: bool) -> tqdm:
-    return tqdm(total=steps, unit="step", **({} if show else {"disable": True}))
+    quiet: dict[str, Any] = {} if show else {"disable": True}
+    return tqdm(total=steps, unit="step", **quiet)
 
 
 def _seeded(build: Callable[[], Any], seed: int) -> Any:

@@ -16,6 +16,18 @@ TESTS = ROOT / "tests" / "library"
 
 # name: (module, the text as it is, the text as it must not be, tests that must fail)
 MUTANTS = {
+    "pairs reach one place too far": (
+        "pretraining.py",
+        "for step in range(1, window + 1):",
+        "for step in range(1, window + 2):",
+        "test_pretraining.py::test_interaction_pairs_against_a_loop",
+    ),
+    "a causal model guesses the token it sees": (
+        "pretraining.py",
+        "torch.cat([ids[:, 1:], torch.full_like(ids[:, :1], IGNORED)], dim=1)",
+        "torch.cat([ids[:, :-1], torch.full_like(ids[:, :1], IGNORED)], dim=1)",
+        "test_pretraining.py::test_losses_are_those_of_transformers",
+    ),
     "the temperature multiplies": (
         "objectives.py",
         "logits = queries @ keys.T / temperature",

@@ -91,15 +91,26 @@ def test_pretraining_learns_and_equal_seeds_agree(tokenizer, blocks):
     for objective, make in (("masked", pre.masked_model), ("causal", pre.causal_model)):
         curves = []
         for _ in range(2):
-            model = small(make, tokenizer)
+            model = small(make, tokenizer, width=32)
             torch.manual_seed(int(1e6 * np.random.default_rng().random()))  # must not matter
-            curves.append(train(model, tokenizer, blocks, objective, steps=400, learning_rate=0.005))
+            curves.append(
+                train(
+                    model,
+                    tokenizer,
+                    blocks,
+                    objective,
+                    steps=300,
+                    learning_rate=0.005,
+                    batch_size=16,
+                    probability=0.3,
+                )
+            )
         pd.testing.assert_frame_equal(*curves)
         assert curves[0]["step"].iloc[[0, 1, -1]].tolist() == [0, 10, 400]
-        assert curves[0]["tokens"].iloc[-1] == 400 * 8 * 8
+        assert curves[0]["tokens"].iloc[-1] == 400 * 16 * 8
         assert curves[0]["loss"].iloc[0] == pytest.approx(np.log(len(tokenizer)), abs=0.5)
         guessed = blocks if objective == "causal" else blocks[blocks >= len(pre.SPECIAL)]
-        assert curves[0]["loss"].iloc[-1] < pre.unigram_loss(guessed, guessed, len(tokenizer)) - 0.3
+        assert curves[0]["loss"].iloc[-1] < pre.unigram_loss(guessed, guessed, len(tokenizer)) - 0.1
 
 
 def test_static_masking_corrupts_once(tokenizer, blocks, monkeypatch):
