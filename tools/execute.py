@@ -134,7 +134,12 @@ def run(name: str) -> dict:
     """Execute one chapter in a fresh kernel, store its outputs in both editions, and return its status."""
     from nbclient import NotebookClient
 
+    from recsys_lib.resources import RESOURCES, how_to_accept, is_accepted
+
     english = read(name)
+    for model in english.metadata.get("book", {}).get("models", []):
+        if model in RESOURCES and not is_accepted(model):  # its values would be missing
+            raise SystemExit(how_to_accept(model))
     started = time.perf_counter()
     folder = str(NOTEBOOKS / "en")
     place = {"metadata": {"path": folder}}

@@ -41,8 +41,34 @@ def chapter(value: float, stored: str, tags: list[str]) -> nbformat.NotebookNode
 def test_a_chapter_is_held_to_its_stored_values(
     tmp_path: Path, value: float, stored: str, tags: list[str], code: int, message: str
 ) -> None:
+    result = run_chapter(tmp_path, chapter(value, stored, tags))
+    assert result.returncode == code, result.stdout + result.stderr
+    assert message in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("tags", "accepted", "code", "message"),
+    [
+        (["check", "accept-gemma"], "", 0, "1 passed"),
+        (["check", "accept-gemma"], "gemma", 1, "more is stored, but was not recorded"),
+        (["check"], "", 1, "more is stored, but was not recorded"),
+    ],
+)
+def test_values_may_be_missing_only_where_terms_are_not_accepted(
+    tmp_path: Path, tags: list[str], accepted: str, code: int, message: str
+) -> None:
+    stored = "✓ answer = 42 (expected 42 ± 0.5)\n✓ more = 1 (expected 1 ± 0)\n"
+    result = run_chapter(tmp_path, chapter(42.1, stored, tags), RECSYS_LIB_ACCEPT=accepted)
+    assert result.returncode == code, result.stdout + result.stderr
+    assert message in result.stdout
+
+
+def run_chapter(
+    tmp_path: Path, notebook: nbformat.NotebookNode, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run a notebook under nbval with the project's conftest."""
     (tmp_path / "conftest.py").write_bytes((ROOT / "conftest.py").read_bytes())
-    nbformat.write(chapter(value, stored, tags), tmp_path / "chapter.ipynb")
+    nbformat.write(notebook, tmp_path / "chapter.ipynb")
     command = [
         sys.executable,
         "-m",
@@ -53,9 +79,7 @@ def test_a_chapter_is_held_to_its_stored_values(
         "-p",
         "no:cacheprovider",
     ]
-    environment = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}
-    result = subprocess.run(
+    environment |= {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}
+    return subprocess.run(
         [*command, "chapter.ipynb"], cwd=tmp_path, capture_output=True, text=True, env=environment
     )
-    assert result.returncode == code, result.stdout + result.stderr
-    assert message in result.stdout

@@ -116,7 +116,7 @@ def change(resource: Resource, monkeypatch, **fields) -> None:
 
 def run_fetch(resource: Resource) -> subprocess.Popen:
     """A process of its own that fetches the resource."""
-    definition = {**dataclasses.asdict(resource), "pip_options": [], "prepare": None}
+    definition = {**dataclasses.asdict(resource), "pip_options": [], "prepare": None, "parts": []}
     root = Path(resources.__file__).parents[1]
     return subprocess.Popen(
         [sys.executable, "-c", FETCH, json.dumps(definition)],
@@ -411,6 +411,92 @@ def test_prepared_resource_says_what_it_needs(tiny, no_download, monkeypatch):
         fetch("tiny")
 
 
+def with_part(tiny: Resource, index: Path) -> tuple[Resource, Resource]:
+    """The resource with a second wheel, tinypart 1.0, as its part."""
+    wheel = index / "tinypart-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr("tinypart/more.bin", b"more")
+        for name, text in {
+            "METADATA": "Metadata-Version: 2.1\nName: tinypart\nVersion: 1.0\n",
+            "WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+            "RECORD": "",
+        }.items():
+            archive.writestr(f"tinypart-1.0.dist-info/{name}", text)
+    part = dataclasses.replace(
+        tiny,
+        package="tinypart",
+        wheel_sha256=sha256(wheel.read_bytes()),
+        wheel_size=wheel.stat().st_size,
+        inside="tinypart",
+        files={"more.bin": sha256(b"more")},
+    )
+    return dataclasses.replace(tiny, parts=(part,), prepare=lambda first, folder: None), part
+
+
+def test_a_resource_of_several_wheels(tiny, tmp_path, monkeypatch):
+    def together(first, folder):
+        (folder / "all.bin").write_bytes(first.read_bytes() + (first.parent / "more.bin").read_bytes())
+
+    whole, part = with_part(tiny, tmp_path / "index")
+    monkeypatch.setattr(resources.importlib.util, "find_spec", lambda name: "as if it were there")
+    change(whole, monkeypatch, prepare=together)
+    folder = fetch("tiny")
+    assert (folder / "all.bin").read_bytes() == DATA["numbers.csv"] + b"more"
+    assert leftovers() == []
+    assert whole.download_size == tiny.wheel_size + part.wheel_size
+    other = dataclasses.replace(part, wheel_sha256="0" * 64)  # a new version of the part alone
+    change(whole, monkeypatch, prepare=together, parts=(other,))
+    with pytest.raises(ResourceError, match=r"tinypart-1\.0.* is not the published file"):
+        fetch("tiny", progress=False)
+    change(whole, monkeypatch, parts=(dataclasses.replace(part, files={"more.bin": "0" * 64}),))
+    (folder / "all.bin").unlink()
+    with pytest.raises(ResourceError, match=r"more\.bin .* SHA-256"):
+        fetch("tiny", progress=False)
+    assert leftovers() == []
+
+
+@pytest.mark.parametrize(
+    ("accepted", "expected"),
+    [("", False), ("other", False), ("tinyterms2", False), ("tinyterms", True), ("other, TinyTerms", True)],
+)
+def test_terms_must_be_accepted_by_name(tiny, monkeypatch, capsys, accepted, expected):
+    change(tiny, monkeypatch, terms="tinyterms", licence="Tiny Terms, https://example.org/terms")
+    monkeypatch.setenv("RECSYS_LIB_ACCEPT", accepted)
+    assert resources.is_accepted("tiny") is expected
+    monkeypatch.setattr(resources, "RESOURCES", {"tiny": RESOURCES["tiny"]})
+    assert resources.main(["fetch"]) == 0  # all that may be had
+    printed = capsys.readouterr().out
+    if expected:
+        assert_whole(fetch("tiny"))
+        assert str(cache() / "tiny") in printed
+        monkeypatch.delenv("RECSYS_LIB_ACCEPT")  # what lies in the cache is not used either
+    else:
+        assert "tiny: skipped" in printed and "https://example.org/terms" in printed
+        assert not cache().exists()
+    with pytest.raises(resources.TermsNotAccepted, match=r"example\.org/terms.*RECSYS_LIB_ACCEPT=tinyterms"):
+        fetch("tiny")
+    assert resources.main(["fetch", "tiny"]) == 1
+
+
+def test_parts_are_joined_and_verified(tmp_path, monkeypatch):
+    from recsys_lib import _gguf
+
+    written = []
+    monkeypatch.setattr(_gguf, "_write", lambda file, folder: written.append(file.read_bytes()))
+
+    def parts():
+        paths = [tmp_path / f"m.part0{number}" for number in range(3)]
+        for path, content in zip(paths, (b"one", b"two", b"3"), strict=True):
+            path.write_bytes(content)
+        return paths
+
+    _gguf.convert(parts(), sha256(b"onetwo3"), tmp_path)
+    assert written == [b"onetwo3"]
+    assert not list(tmp_path.glob("*.part*"))
+    with pytest.raises(_gguf.DamagedFile, match="expected"):
+        _gguf.convert(parts()[::-1], sha256(b"onetwo3"), tmp_path)
+
+
 def test_command_line(tiny, monkeypatch, capsys):
     assert resources.main(["list"]) == 0
     listed = capsys.readouterr().out
@@ -453,6 +539,16 @@ def test_multilingual_model_is_prepared():
     folder = fetch("multilingual-e5-small", progress=False)
     assert {"config.json", "model.safetensors", "tokenizer.json"} <= {p.name for p in folder.iterdir()}
     assert resources._size(folder) == pytest.approx(RESOURCES["multilingual-e5-small"].disk, rel=0.01)
+
+
+@pytest.mark.skipif(not resources.is_accepted("gemma-3-270m"), reason="the Gemma terms are not accepted")
+def test_the_generator_is_prepared_with_its_terms():
+    for module in RESOURCES["gemma-3-270m"].needs:
+        pytest.importorskip(module)
+    folder = fetch("gemma-3-270m", progress=False)
+    assert "Gemma Terms of Use" in (folder / "GEMMA_TERMS.html").read_text(encoding="utf-8")
+    assert {"config.json", "model.safetensors", "tokenizer.json"} <= {p.name for p in folder.iterdir()}
+    assert resources._size(folder) == pytest.approx(RESOURCES["gemma-3-270m"].disk, rel=0.01)
 
 
 def test_minilm_loads_in_transformers():
