@@ -7,6 +7,7 @@ import pytest
 torch = pytest.importorskip("torch")
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers.models import WordPiece
 from transformers import AutoModelForMaskedLM, AutoTokenizer, BertConfig, BertModel
 
 from recsys_lib import pretraining as pre
@@ -20,7 +21,12 @@ TEXTS = [f"the {color} {thing} is {word}" for color in ("red", "blue", "green", 
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    return pre.train_tokenizer(TEXTS, vocabulary=80)
+    """Whole words, numbered by the alphabet: a learned vocabulary of so few words breaks ties at random."""
+    learned = pre.train_tokenizer(TEXTS, vocabulary=80)
+    words = sorted({word for text in TEXTS for word in text.split()})
+    entries = {entry: i for i, entry in enumerate([*pre.SPECIAL, *words])}
+    learned.backend_tokenizer.model = WordPiece(entries, unk_token="[UNK]")
+    return learned
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +105,7 @@ def test_pretraining_learns_and_equal_seeds_agree(tokenizer, blocks):
                     tokenizer,
                     blocks,
                     objective,
-                    steps=300,
+                    steps=400,
                     learning_rate=0.005,
                     batch_size=16,
                     probability=0.3,
@@ -110,7 +116,7 @@ def test_pretraining_learns_and_equal_seeds_agree(tokenizer, blocks):
         assert curves[0]["tokens"].iloc[-1] == 400 * 16 * 8
         assert curves[0]["loss"].iloc[0] == pytest.approx(np.log(len(tokenizer)), abs=0.5)
         guessed = blocks if objective == "causal" else blocks[blocks >= len(pre.SPECIAL)]
-        assert curves[0]["loss"].iloc[-1] < pre.unigram_loss(guessed, guessed, len(tokenizer)) - 0.1
+        assert curves[0]["loss"].iloc[-1] < pre.unigram_loss(guessed, guessed, len(tokenizer)) - 0.5
 
 
 def test_static_masking_corrupts_once(tokenizer, blocks, monkeypatch):
