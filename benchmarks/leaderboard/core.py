@@ -425,13 +425,23 @@ def measured(row: Row, seed: int, data: Data, folder: Path) -> pd.DataFrame:
 def selected(
     only: list[str] | None = None, quick: bool = False, seeds: list[int] | None = None
 ) -> Iterator[tuple[Row, int]]:
-    """The cells to measure: splits one after another, quick rows first, fusions last."""
+    """The cells to measure: splits one after another, quick rows first, fusions last.
+
+    ``only``: whole labels ("leave_one_out / SASRec"), or else parts of labels.
+    """
+    labels = {row.label.lower() for row in all_rows()}
+    texts = [text.lower() for text in only or []]
     cells = [
         (row, seed)
         for row in all_rows()
         for seed in row.seeds
         if (not quick or row.quick)
-        and (not only or any(text.lower() in row.label.lower() for text in only))
+        and (
+            not texts
+            or any(
+                text == row.label.lower() if text in labels else text in row.label.lower() for text in texts
+            )
+        )
         and (seeds is None or seed in seeds)
     ]
     order = list(PROTOCOLS)
