@@ -4,7 +4,7 @@
 in the cache and writes what is known to ``benchmarks/results``. It may be stopped at any time and started again.
 
     --quick                rows that train in under 10 s only
-    --only TEXT            rows whose "protocol / name" contains TEXT (may be given several times)
+    --only TEXT            rows whose "protocol / name" is TEXT, or contains it (may be given several times)
     --seeds 0 1            these seeds only; a row is written once all of its seeds are measured
     --check                measure, compare with the files, write nothing (``make leaderboard-quick``)
     --list                 print the matrix and what is measured

@@ -39,6 +39,7 @@ ROOT = Path(__file__).resolve().parents[2]
 LIBRARY = ROOT / "recsys_lib"
 METRICS = {"ndcg": "NDCG@10", "hit": "HR@10", "mrr": "MRR@10", "recall": "Recall@10"}
 HOW = ("fit", "refit", "observe", "ready", "fuse")
+IGNORED = ("recsys_lib.resources",)  # where files come from; what they hold is fixed by their checksums
 ALWAYS = ("splits", "evaluation", "metrics", "datasets.movielens", "datasets.interactions")
 FUSION_WEIGHTS = (0.0, 0.1, 0.25, 0.5, 1.0)
 
@@ -295,7 +296,7 @@ def key(row: Row, seed: int) -> str:
     todo, code = modules | {f"recsys_lib.{name}" for name in ALWAYS}, {}
     while todo:
         module = todo.pop()
-        if module not in code and library_file(module):
+        if module not in code and module not in IGNORED and library_file(module):
             code[module], imports = code_of(module)
             todo |= imports
     content = [row.label, row.how, dict(row.config), about, sorted(code.items())]
@@ -424,13 +425,23 @@ def measured(row: Row, seed: int, data: Data, folder: Path) -> pd.DataFrame:
 def selected(
     only: list[str] | None = None, quick: bool = False, seeds: list[int] | None = None
 ) -> Iterator[tuple[Row, int]]:
-    """The cells to measure: splits one after another, quick rows first, fusions last."""
+    """The cells to measure: splits one after another, quick rows first, fusions last.
+
+    ``only``: whole labels ("leave_one_out / SASRec"), or else parts of labels.
+    """
+    labels = {row.label.lower() for row in all_rows()}
+    texts = [text.lower() for text in only or []]
     cells = [
         (row, seed)
         for row in all_rows()
         for seed in row.seeds
         if (not quick or row.quick)
-        and (not only or any(text.lower() in row.label.lower() for text in only))
+        and (
+            not texts
+            or any(
+                text == row.label.lower() if text in labels else text in row.label.lower() for text in texts
+            )
+        )
         and (seeds is None or seed in seeds)
     ]
     order = list(PROTOCOLS)

@@ -91,6 +91,24 @@ def load_article_example(language: str = "zh") -> tuple[dict[str, str], dict[int
     return items, {user: [names[product] for product in history] for user, history in histories}
 
 
+def load_shop_texts(name: str) -> pd.DataFrame:
+    """Small bilingual texts around the shop, for trying a language model: columns ``en`` and ``zh``.
+
+    ``"sentences"``: 46 short sentences, each the translation of the other; the first six serve as examples, the
+    others as a test. ``"words"``: a glossary, written with those sentences at hand. ``"questions"``: 40 customers'
+    questions and, in ``title``, the English name of the product that answers each; they avoid the words of its
+    description. All were written by the contributors.
+
+    Raises
+    ------
+    DataError
+        If the name is another one.
+    """
+    if name not in ("sentences", "words", "questions"):
+        raise DataError(f"texts {name!r}: choose 'sentences', 'words' or 'questions'.")
+    return _read(name)
+
+
 def _check_language(language: str) -> None:
     if language not in ("en", "zh"):
         raise DataError(f"language {language!r}: choose 'en' or 'zh'.")

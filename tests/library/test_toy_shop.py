@@ -12,7 +12,13 @@ import pandas as pd
 import pytest
 
 from recsys_lib.datasets.interactions import DataError
-from recsys_lib.datasets.toy_shop import DEPARTMENTS, EXPORTED, load_article_example, load_toy_shop
+from recsys_lib.datasets.toy_shop import (
+    DEPARTMENTS,
+    EXPORTED,
+    load_article_example,
+    load_shop_texts,
+    load_toy_shop,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "recsys_lib" / "datasets" / "toy_shop"
@@ -257,3 +263,38 @@ def test_data_files_are_packaged():
     globs = settings["tool"]["setuptools"]["package-data"]["recsys_lib"]
     packaged = {path for glob in globs for path in (ROOT / "recsys_lib").glob(glob)}
     assert {FOLDER / f"{name}.csv" for name in ("products", "users", "purchases", "events")} <= packaged
+
+
+def test_the_texts_around_the_shop():
+    sizes = {"sentences": 46, "words": 141, "questions": 40}
+    titles = set(load_toy_shop("en").dataset.items.title)
+    for name, size in sizes.items():
+        texts = load_shop_texts(name)
+        assert len(texts) == size
+        assert not texts.isna().any(axis=None)
+        assert not texts.duplicated("en").any()
+        for text in texts["en"]:
+            assert text == text.strip() and not CJK.search(text)
+        assert all(CJK.search(text) and text == text.strip() for text in texts["zh"])
+        if name != "words":
+            assert not texts.duplicated("zh").any()
+    questions = load_shop_texts("questions")
+    assert set(questions["title"]) <= titles and questions["title"].is_unique
+    with pytest.raises(DataError, match="sentences"):
+        load_shop_texts("nonesuch")
+
+
+def test_questions_share_few_words_with_their_answers():
+    shop = load_toy_shop("en").products.set_index("name_en")
+    common = set(
+        re.findall(
+            r"\w+", "a an and any at do for from i in is it me my of on or out so that the there to up"
+        )
+    )
+    common |= {"what", "when", "with", "you"}
+    shares = []
+    for row in load_shop_texts("questions").itertuples():
+        words = set(re.findall(r"[a-z]+", row.en.lower())) - common
+        own = set(re.findall(r"[a-z]+", f"{row.title} {shop.description_en[row.title]}".lower()))
+        shares.append(len(words & own) / len(words))
+    assert np.mean(shares) < 0.1

@@ -42,4 +42,8 @@ ROWS = [
         trained=True,
         parts=("EASE", "iALS", "BPR-MF"),
     ),
+    *[
+        Row(f"fusion, {' + '.join(parts)}", "leave_one_out", how="fuse", trained=True, parts=parts)
+        for parts in (("SASRec", "EASE-recency"), ("SASRec", "EASE-recency", "iALS"))
+    ],
 ]
