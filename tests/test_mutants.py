@@ -27,6 +27,17 @@ MUTANTS = {
         "torch.cat([ids[:, 1:], torch.full_like(ids[:, :1], IGNORED)], dim=1)",
         "torch.cat([ids[:, :-1], torch.full_like(ids[:, :1], IGNORED)], dim=1)",
         "test_pretraining.py::test_losses_are_those_of_transformers",
+    "degrees are not square-rooted": (
+        "models/graph.py",
+        "np.divide(1.0, np.sqrt(degree), out",
+        "np.divide(1.0, degree, out",
+        "test_graph.py::test_adjacency_is_the_dense_one",
+    ),
+    "the softmax over items forgets how many a user took": (
+        "models/graph.py",
+        "(count * torch.logsumexp(logits, dim=1)).sum()",
+        "torch.logsumexp(logits, dim=1).sum()",
+        "test_graph.py::test_softmax_over_items_is_the_full_softmax_over_interactions",
     ),
     "the temperature multiplies": (
         "objectives.py",
