@@ -27,6 +27,7 @@ MUTANTS = {
         "torch.cat([ids[:, 1:], torch.full_like(ids[:, :1], IGNORED)], dim=1)",
         "torch.cat([ids[:, :-1], torch.full_like(ids[:, :1], IGNORED)], dim=1)",
         "test_pretraining.py::test_losses_are_those_of_transformers",
+    ),
     "degrees are not square-rooted": (
         "models/graph.py",
         "np.divide(1.0, np.sqrt(degree), out",
