@@ -2,7 +2,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sklearn_metrics
 from sklearn.calibration import calibration_curve
@@ -164,6 +164,7 @@ def test_gini_by_hand_and_errors():
             metrics.gini(bad)
 
 
+@settings(deadline=None)  # scikit-learn is slow at its first call
 @given(st.integers(0, 2**31), st.integers(1, 15))
 def test_probabilities_against_scikit_learn(seed, bins):
     rng = np.random.default_rng(seed)

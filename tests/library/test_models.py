@@ -319,6 +319,7 @@ def test_ridge_from_users_against_scikit_learn():
     assert same == pytest.approx(np.tile(share, (2, 1)), abs=1e-6)  # nothing is said: popularity
 
 
+@settings(deadline=None)
 @given(st.integers(0, 2**31))
 def test_cold_items_never_leak(seed):
     """Whatever is known of a new user's or item's rows elsewhere, only the training rows and the text count."""
