@@ -264,8 +264,8 @@ MUTANTS = {
     ),
     "cold items move the mean": (
         "models/cold_start.py",
-        "center(self.item_vectors, self.item_vectors[self.warm])",
-        "center(self.item_vectors)",
+        "self.vectors = normalize(center(self.item_vectors, self.item_vectors[self.warm]))",
+        "self.vectors = normalize(center(self.item_vectors))",
         "test_models.py::test_ridge_against_scikit_learn",
     ),
     "a user's level leaks into the ridge": (
