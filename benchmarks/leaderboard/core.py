@@ -22,9 +22,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from recsys_lib.datasets import Dataset, load_movielens_100k
+from recsys_lib.datasets import Dataset, film_features, load_movielens_100k
 from recsys_lib.evaluation import Result, evaluate
-from recsys_lib.geometry import center, normalize, whiten
+from recsys_lib.geometry import side_by_side, whiten
 from recsys_lib.models import WeightedFusion
 from recsys_lib.splits import (
     Split,
@@ -112,7 +112,7 @@ class Data:
 
     def vectors(self, name: str, seed: int = 0) -> np.ndarray:
         """Vectors of the films (n_items, d) float32; ``seed`` is for the controls, which are random."""
-        key = (name, seed if name in ("random", "shuffled") else 0)
+        key = (name, seed if name in ("random", "shuffled", "shuffled texts and facts") else 0)
         return self._once(key, lambda: VECTORS[name](self, seed).astype(np.float32))
 
 
@@ -132,21 +132,34 @@ def genres_and_year(films: pd.DataFrame) -> np.ndarray:
     return np.hstack([genres.to_numpy(float), decades.to_numpy(float)])
 
 
-def side_by_side(*blocks: np.ndarray) -> np.ndarray:
-    """Centred vectors, each of length 1, one behind the other."""
-    return np.hstack([normalize(center(block)) for block in blocks])
+def facts(data: Data) -> list[np.ndarray]:
+    """Genres, year and director of the films, no words of a language model."""
+    return list(film_features(data.films("rich").items).values())
+
+
+def texts_and_facts(data: Data, order: np.ndarray | None = None) -> np.ndarray:
+    """Two texts by MiniLM, one by TF-IDF, and the facts at half their weight; ``order`` shuffles the texts."""
+    texts = [data.vectors(name) for name in ("MiniLM", "MiniLM rich", "TF-IDF rich")]
+    if order is not None:
+        texts = [text[order] for text in texts]
+    return side_by_side([*texts, *facts(data)], [1, 1, 1, 0.5, 0.5, 0.5])
 
 
 VECTORS: dict[str, Callable[[Data, int], np.ndarray]] = {
     "MiniLM": lambda data, seed: data.encode(data.films().texts),
     "MiniLM CLS": lambda data, seed: data.encode(data.films().texts, "cls"),
     "MiniLM rich": lambda data, seed: data.encode(data.films("rich").texts),
-    "MiniLM both": lambda data, seed: side_by_side(data.vectors("MiniLM"), data.vectors("MiniLM rich")),
+    "MiniLM both": lambda data, seed: side_by_side([data.vectors("MiniLM"), data.vectors("MiniLM rich")]),
     "MiniLM whitened": lambda data, seed: whiten(data.vectors("MiniLM"), shrinkage=0.8, dimensions=128),
     "TF-IDF": lambda data, seed: tfidf(data.films().texts),
     "TF-IDF rich": lambda data, seed: tfidf(data.films("rich").texts),
     "all texts": lambda data, seed: side_by_side(
-        *map(data.vectors, ("MiniLM", "MiniLM rich", "TF-IDF rich"))
+        [data.vectors(name) for name in ("MiniLM", "MiniLM rich", "TF-IDF rich")]
+    ),
+    "facts": lambda data, seed: side_by_side(facts(data)),
+    "texts and facts": lambda data, seed: texts_and_facts(data),
+    "shuffled texts and facts": lambda data, seed: texts_and_facts(
+        data, np.random.default_rng(seed).permutation(data.dataset.n_items)
     ),
     "genres and year": lambda data, seed: genres_and_year(data.films().items),
     "one-hot ids": lambda data, seed: np.eye(data.dataset.n_items),
