@@ -28,6 +28,24 @@ MUTANTS = {
         "torch.cat([ids[:, :-1], torch.full_like(ids[:, :1], IGNORED)], dim=1)",
         "test_pretraining.py::test_losses_are_those_of_transformers",
     ),
+    "the temperature of drawing multiplies": (
+        "generation.py",
+        "torch.softmax(logits / temperature, dim=-1)",
+        "torch.softmax(logits * temperature, dim=-1)",
+        "test_generation.py::test_drawing_follows_the_seed_and_the_temperature",
+    ),
+    "padding counts as a continuation": (
+        "generation.py",
+        "(each.double() * mask).sum(dim=1)",
+        "each.double().sum(dim=1)",
+        "test_generation.py::test_likelihood_equals_one_by_one",
+    ),
+    "padding moves the places of tokens": (
+        "generation.py",
+        "(mask.cumsum(dim=1) - 1).clamp(min=0)",
+        "torch.arange(mask.shape[1]).expand_as(mask)",
+        "test_generation.py::test_greedy_equals_one_by_one",
+    ),
     "degrees are not square-rooted": (
         "models/graph.py",
         "np.divide(1.0, np.sqrt(degree), out",

@@ -164,16 +164,32 @@ def test_saved_model_is_an_ordinary_folder(tokenizer, blocks, tmp_path):
     assert vectors.shape == (4, 16) and np.isfinite(vectors).all()
 
 
-def test_fill_mask_and_generate(tokenizer, blocks):
-    masked, causal = small(pre.masked_model, tokenizer), small(pre.causal_model, tokenizer)
-    filled = pre.fill_mask(masked, tokenizer, "the red [MASK] is soft", k=len(tokenizer))
-    assert filled.sum() == pytest.approx(1, abs=1e-5) and filled.is_monotonic_decreasing
+def test_fill_mask_reads_the_place_of_the_mask(tokenizer):
+    masked = small(pre.masked_model, tokenizer).eval()
+    text = "the red [MASK] is [MASK]"
+    filled = pre.fill_mask(masked, tokenizer, text, k=len(tokenizer))
+    with torch.no_grad():
+        logits = masked(**tokenizer(text, return_tensors="pt", return_token_type_ids=False)).logits
+    chances = logits[0, 3].softmax(0)  # [CLS] the red [MASK]
+    assert filled.is_monotonic_decreasing and len(filled) == len(tokenizer)
+    for token, chance in filled.items():
+        assert chance == pytest.approx(float(chances[tokenizer.convert_tokens_to_ids(token)]))
     with pytest.raises(ValueError, match="MASK"):
         pre.fill_mask(masked, tokenizer, "the red dress")
+
+
+def test_generate_continues_the_prompt(tokenizer, blocks):
+    causal = small(pre.causal_model, tokenizer)
     train(causal, tokenizer, blocks, "causal", steps=150, learning_rate=0.02)
-    texts = pre.generate(causal, tokenizer, "the", n=3, max_tokens=10, seed=1)
-    assert texts == pre.generate(causal, tokenizer, "the", n=3, max_tokens=10, seed=1)
-    assert all(text.startswith("the") for text in texts)
+    texts = pre.generate(causal, tokenizer, "the", n=6, max_tokens=10, seed=1)
+    assert texts == pre.generate(causal, tokenizer, "the", n=6, max_tokens=10, seed=1)
+    assert len(set(texts)) > 1 and all(text.startswith("the ") for text in texts)
+    ids = tokenizer("[CLS] the red", add_special_tokens=False, return_tensors="pt")["input_ids"]
+    with torch.no_grad():
+        for _ in range(3):  # one candidate at each step: the likeliest token
+            ids = torch.cat([ids, causal(input_ids=ids).logits[:, -1].argmax(1, keepdim=True)], dim=1)
+    greedy = tokenizer.decode(ids[0], skip_special_tokens=True)
+    assert pre.generate(causal, tokenizer, "the red", max_tokens=3, top_k=1) == [greedy]
 
 
 def test_wrong_arguments(tokenizer, blocks):
