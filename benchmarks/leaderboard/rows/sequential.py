@@ -1,7 +1,7 @@
 """Models of the order of a user's items: SASRec with and without text and contrast, GRU4Rec, BERT4Rec.
 
-Dropout and batch of SASRec were chosen on validation of leave-one-out, without text or contrast (seeds 1 and 2),
-and are the same for its variants.
+SASRec and its variants have the library's defaults, which were fixed before. "batch of 16" is what validation of
+leave-one-out would prefer among a dozen settings tried: .118 at seeds 1 and 2 against .114 for the defaults.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ def bert4rec(cell: Cell) -> Any:
     return BERT4Rec(**options(cell))
 
 
-SASREC = {"dropout": 0.2, "batch_size": 16}
 ADAPTOR = {"mode": "adaptor"}
 SASRECS: dict[str, dict[str, Any]] = {
+    "SASRec, batch of 16": {"dropout": 0.2, "batch_size": 16},
     "SASRec, text start": {"vectors": "MiniLM", "mode": "start"},
     "SASRec, text adaptor": ADAPTOR | {"vectors": "MiniLM"},
     "SASRec, text adaptor, random vectors": ADAPTOR | {"vectors": "random"},
@@ -52,10 +52,10 @@ SASRECS: dict[str, dict[str, Any]] = {
 }
 
 ROWS = [
-    Row("SASRec", "leave_one_out", sasrec, SASREC, how="observe", trained=True, parts_of_fusion=True),
-    Row("SASRec", "global_time", sasrec, SASREC, how="observe", trained=True),
+    Row("SASRec", "leave_one_out", sasrec, how="observe", trained=True, parts_of_fusion=True),
+    Row("SASRec", "global_time", sasrec, how="observe", trained=True),
     *[
-        Row(name, "leave_one_out", sasrec, SASREC | config, how="observe", trained=True)
+        Row(name, "leave_one_out", sasrec, config, how="observe", trained=True)
         for name, config in SASRECS.items()
     ],
     Row("GRU4Rec", "leave_one_out", gru4rec, how="observe", trained=True),
