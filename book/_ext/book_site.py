@@ -26,6 +26,8 @@ RUN = re.compile(rf"[{CJK}]+|[^\W{CJK}]+")
 
 EMPTY_HEADER = re.compile(r"<th\b[^>]*>(?:\s|&nbsp;|<p>\s*</p>)*</th>")
 
+SMALLEST_P = 0.0005  # of `compare`: 4,000 resamples cannot show less
+
 WORDS = {
     "en": {
         "chapter": "Chapter",
@@ -91,7 +93,7 @@ WORDS = {
             "interval": "95% 区间",
             "hit": "HR@10",
             "popularity": "与热门基线之差",
-            "EASE-recency": "与 EASE-recency 之差",
+            "EASE-recency": "与 EASE 近期加权之差",
             "best": "与最佳之差",
             "seeds": "种子数",
             "seconds": "训练秒数",
@@ -271,7 +273,11 @@ def read_status(env) -> dict:
 
 def chapter_link(env, docname: str, chapter: str, content: nodes.Node) -> nodes.Node:
     """A link to a chapter's page in the language of the page that is being read."""
-    target = f"/notebooks/{edition(env.config)}/{chapter}"
+    return page_link(docname, f"/notebooks/{edition(env.config)}/{chapter}", content)
+
+
+def page_link(docname: str, target: str, content: nodes.Node) -> nodes.Node:
+    """A link from the page ``docname`` to the page ``target``."""
     link = addnodes.pending_xref(
         "", content, refdomain="std", reftype="doc", reftarget=target, refexplicit=True, refwarn=True
     )
@@ -293,6 +299,26 @@ class MeasuredRole(SphinxRole):
             return [nodes.inline(self.text, self.text)], []
         content = nodes.inline(shown, shown)
         return [chapter_link(self.env, self.env.docname, chapter, content)], []
+
+
+class RankedRole(SphinxRole):
+    """{ranked}`protocol/model:.3f`: the mean NDCG@10 of a row of the leaderboard, linked to that page."""
+
+    def run(self):
+        path = ROOT / "benchmarks/results/leaderboard.csv"
+        self.env.note_dependency(str(path))
+        name, _, form = self.text.rpartition(":")
+        with path.open(encoding="utf-8", newline="") as stream:
+            rows = {
+                f"{row['protocol']}/{row['model']}/{row['metric']}": row for row in csv.DictReader(stream)
+            }
+        try:
+            shown = format(float(rows[f"{name}/NDCG@10"]["mean"]), form)
+        except (KeyError, ValueError):
+            LOGGER.warning("no row %r in leaderboard.csv", self.text, location=self.get_location())
+            return [nodes.inline(self.text, self.text)], []
+        target = f"/book/{edition(self.env.config)}/leaderboard"
+        return [page_link(self.env.docname, target, nodes.inline(shown, shown))], []
 
 
 class GlossaryTable(SphinxDirective):
@@ -438,7 +464,7 @@ class Leaderboard(SphinxDirective):
             ],
             self.cell(row["seeds"], row["seeds"]),
             self.cell(f"{float(row['train_seconds']):.1f}", row["train_seconds"]),
-            f'<td class="leaderboard-config"><code>{html.escape(row["config"])}</code></td>',
+            f'<td class="leaderboard-config"><code>{html.escape(self.settings(row["config"]))}</code></td>',
         ]
         parts = [self.names.get(part, part) for part in model.split(", ")]
         shown = self.words["joint"].join(parts)
@@ -451,6 +477,15 @@ class Leaderboard(SphinxDirective):
         )
 
     @staticmethod
+    def settings(config: str) -> str:
+        """The settings of a row as they are read: ``name value; name value``."""
+        plain = {
+            name: value if isinstance(value, str) else json.dumps(value)
+            for name, value in json.loads(config).items()
+        }
+        return "; ".join(f"{name} {value}" for name, value in plain.items())
+
+    @staticmethod
     def cell(shown: str, value: str) -> str:
         return f'<td class="number" data-value="{value}">{shown}</td>'
 
@@ -458,7 +493,9 @@ class Leaderboard(SphinxDirective):
         if test is None:
             return self.cell("–", "")
         p = float(test["p_holm"])
-        shown = f"{float(test['difference']):+.4f}<br>p {'&lt; 0.01' if p < 0.01 else f'= {p:.2f}'}"
+        sign = "≤" if float(test["p_value"]) <= SMALLEST_P else "="
+        size = f"{float(test['difference']):+.4f}".replace("-", "\N{MINUS SIGN}")
+        shown = f"{size}<br>p {'&lt; 0.01' if p < 0.01 else f'{sign} {p:.2f}'}"
         return self.cell(f"<strong>{shown}</strong>" if p < 0.05 else shown, test["difference"])
 
 
@@ -471,6 +508,7 @@ def setup(app):
         app.add_post_transform(IndexAcrossMarkup)
     app.add_node(search_text, html=(skip_node, None), latex=(skip_node, None), text=(skip_node, None))
     app.add_role("measured", MeasuredRole())
+    app.add_role("ranked", RankedRole())
     app.add_directive("glossary-table", GlossaryTable)
     app.add_directive("status-table", StatusTable)
     app.add_directive("leaderboard", Leaderboard)

@@ -12,6 +12,7 @@ for (const board of document.querySelectorAll(".leaderboard")) {
       const name = row.querySelector("th").textContent.toLowerCase();
       row.hidden = (select.value && row.dataset.protocol !== select.value) || !words.every((word) => name.includes(word));
     }
+    board.classList.toggle("one-protocol", select.value !== "");
     output.textContent = `${rows.filter((row) => !row.hidden).length} ${board.dataset.shown}`;
   };
 
