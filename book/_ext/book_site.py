@@ -216,6 +216,7 @@ def add_page_context(app, pagename, templatename, context, doctree) -> None:
             body = body.replace("<em>et al.</em>", "等")
         body = body.replace(' aria-label="Toggle hidden content"', "")  # it hides the visible name
         body = EMPTY_HEADER.sub("<td></td>", body)
+        body = body.replace("<td>NaN</td>", "<td>–</td>")  # what a model without chance has for its sd
         if 'class="leaderboard"' in body:
             app.add_js_file("leaderboard.js", loading_method="defer")
         context["body"] = re.sub(r"<td>(?=\s*[^\W\d_])", '<td class="words">', body)  # aligned unlike numbers
