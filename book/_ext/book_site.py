@@ -272,6 +272,15 @@ def read_status(env) -> dict:
     return json.loads(path.read_text(encoding="utf-8"))["chapters"] if path.exists() else {}
 
 
+def read_lines(env, path: Path) -> list[dict]:
+    """The lines of a csv file; none where there is no file."""
+    env.note_dependency(str(path))
+    if not path.exists():
+        return []
+    with path.open(encoding="utf-8", newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
 def chapter_link(env, docname: str, chapter: str, content: nodes.Node) -> nodes.Node:
     """A link to a chapter's page in the language of the page that is being read."""
     return page_link(docname, f"/notebooks/{edition(env.config)}/{chapter}", content)
@@ -294,7 +303,7 @@ class MeasuredRole(SphinxRole):
         checks = read_status(self.env).get(chapter, {}).get("checks", {})
         name, _, form = (rest, "", "") if rest in checks else rest.rpartition(":")
         try:
-            shown = format(checks[name]["value"], form or "g")
+            shown = format(checks[name]["value"], form or "g").replace("-", "\N{MINUS SIGN}")
         except (KeyError, ValueError):
             LOGGER.warning("no recorded value %r: see status.json", self.text, location=self.get_location())
             return [nodes.inline(self.text, self.text)], []
@@ -306,13 +315,9 @@ class RankedRole(SphinxRole):
     """{ranked}`protocol/model:.3f`: the mean NDCG@10 of a row of the leaderboard, linked to that page."""
 
     def run(self):
-        path = ROOT / "benchmarks/results/leaderboard.csv"
-        self.env.note_dependency(str(path))
         name, _, form = self.text.rpartition(":")
-        with path.open(encoding="utf-8", newline="") as stream:
-            rows = {
-                f"{row['protocol']}/{row['model']}/{row['metric']}": row for row in csv.DictReader(stream)
-            }
+        lines = read_lines(self.env, ROOT / "benchmarks/results/leaderboard.csv")
+        rows = {f"{row['protocol']}/{row['model']}/{row['metric']}": row for row in lines}
         try:
             shown = format(float(rows[f"{name}/NDCG@10"]["mean"]), form)
         except (KeyError, ValueError):
@@ -403,7 +408,7 @@ class Leaderboard(SphinxDirective):
 
     def run(self):
         folder = ROOT / "benchmarks/results"
-        lines = {name: self.read(folder / f"leaderboard{name}.csv") for name in ("", "_tests")}
+        lines = {name: read_lines(self.env, folder / f"leaderboard{name}.csv") for name in ("", "_tests")}
         if not lines[""]:
             LOGGER.warning("no leaderboard: run `make leaderboard`", location=self.get_location())
             return []
@@ -423,13 +428,6 @@ class Leaderboard(SphinxDirective):
             best.setdefault(row["protocol"], row["model"])
         body = "\n".join(self.line(row, values, tests, best) for row in ranked)
         return [nodes.raw("", self.frame(body), format="html")]
-
-    def read(self, path: Path) -> list[dict]:
-        self.env.note_dependency(str(path))
-        if not path.exists():
-            return []
-        with path.open(encoding="utf-8", newline="") as stream:
-            return list(csv.DictReader(stream))
 
     def frame(self, body: str) -> str:
         words = self.words

@@ -66,7 +66,7 @@ leave_one_out,"A <b>, recency",HR@10,0.2,0.002,0.18,0.22,3,943,1.0,{}
 """
 PAIRED = """\
 protocol,model,against,metric,difference,ci_low,ci_high,p_value,p_holm,users,ahead,of
-leave_one_out,"A <b>, recency",popularity,NDCG@10,0.06,0.05,0.07,0.0005,0.001,943,3,3
+leave_one_out,"A <b>, recency",popularity,NDCG@10,-0.06,-0.07,-0.05,0.0005,0.02,943,0,3
 """
 
 
@@ -75,14 +75,22 @@ def test_leaderboard_is_filled_from_its_files(small_book: Path) -> None:
     (small_book / "benchmarks/results/leaderboard.csv").write_text(BOARD, encoding="utf-8")
     (small_book / "benchmarks/results/leaderboard_tests.csv").write_text(PAIRED, encoding="utf-8")
     (small_book / "book/leaderboard.yml").write_text("recency: 近期加权\n", encoding="utf-8")
-    write_page(small_book, "# Page\n\n```{leaderboard}\n```\n")
+    write_page(small_book, "# Page\n\n{ranked}`leave_one_out/A <b>, recency:.2f`\n\n```{leaderboard}\n```\n")
+    contents = {"en": small_book / "_toc.yml", "zh": small_book / "book/zh/_toc.yml"}
+    before = {path: path.read_text(encoding="utf-8") for path in contents.values()}
+    for language, path in contents.items():
+        (small_book / f"book/{language}/leaderboard.md").write_text("# Board\n", encoding="utf-8")
+        path.write_text(f"{before[path]}  - file: book/{language}/leaderboard\n", encoding="utf-8")
     site = build(small_book)[1]
+    for path, text in before.items():
+        path.write_text(text, encoding="utf-8")
     for language, name in (("en", "A <b>, recency"), ("zh", "A <b>，近期加权 A <b>, recency")):
         page = read(site / language / "book" / language / "index.html")
+        assert page.select_one("article p a[href='leaderboard.html']").get_text() == "0.10"
         rows = page.select(".leaderboard tbody tr")
         assert rows[0].th.get_text() == name  # best first
         cells = [cell.get_text(" ") for cell in rows[0].select("td.number")]
-        assert cells[:5] == ["0.1040", "0.0020", "[0.0900, 0.1200]", "0.2000", "+0.0600 p < 0.01"]
+        assert cells[:5] == ["0.1040", "0.0020", "[0.0900, 0.1200]", "0.2000", "−0.0600 p ≤ 0.02"]
         assert [cell.get_text() for cell in rows[1].select("td.number")][4:7] == ["–", "–", "–"]
         assert page.select("script[src*='leaderboard.js']")
         assert not read(site / language / f"notebooks/{language}/chapter.html").select(
@@ -93,8 +101,8 @@ def test_leaderboard_is_filled_from_its_files(small_book: Path) -> None:
 def test_faults_stop_the_build(small_book: Path) -> None:
     write_page(
         small_book,
-        "# Page\n\n{measured}`chapter/no such check`, {measured}`chapter/cold items: share:.x%`, {term}`nothing`, "
-        "{cite}`nobody`, {eq}`none`, [broken](nowhere.md)\n",
+        "# Page\n\n{measured}`chapter/no such check`, {measured}`chapter/cold items: share:.x%`, "
+        "{ranked}`cold_items/nobody:.3f`, {term}`nothing`, {cite}`nobody`, {eq}`none`, [broken](nowhere.md)\n",
     )
     (small_book / "_build/site/marker").parent.mkdir(parents=True, exist_ok=True)
     (small_book / "_build/site/marker").touch()
@@ -103,6 +111,7 @@ def test_faults_stop_the_build(small_book: Path) -> None:
     for text in (
         "no recorded value 'chapter/no such check'",
         ":.x%'",
+        "no row 'cold_items/nobody:.3f'",
         "term not in glossary",
         "nobody",
         "none",
