@@ -240,7 +240,7 @@ def test_leaderboard_sorts_and_filters(address: str, browser, language: str) -> 
         value: row.cells[2].dataset.value}))"""
     with open_page(browser, address) as (page, faults):
         page.goto(f"{address}{language}/book/{language}/leaderboard.html")
-        page.wait_for_selector(".leaderboard thead button")
+        page.wait_for_selector(".leaderboard th[data-key=model] button")
         first = page.evaluate(shown)
         assert len(first) > 10 and {row["protocol"] for row in first} == {"leave_one_out"}
         values = [float(row["value"]) for row in first]
@@ -252,7 +252,10 @@ def test_leaderboard_sorts_and_filters(address: str, browser, language: str) -> 
             assert head.get_attribute("aria-sort") == order
             assert page.locator(".leaderboard th[aria-sort]").count() == 1
         assert [float(row["value"]) for row in page.evaluate(shown)] == sorted(values)
+        protocol = page.locator(".leaderboard th[data-key=protocol]")
+        assert not protocol.is_visible()
         page.select_option(".leaderboard select", "")
+        assert protocol.is_visible()
         everything = page.evaluate(shown)
         assert {row["protocol"] for row in everything} > {"leave_one_out", "cold_items"}
         page.fill(".leaderboard input", "ease minilm")
