@@ -55,7 +55,15 @@ ROWS = [
     Row("SASRec", "leave_one_out", sasrec, how="observe", trained=True, parts_of_fusion=True),
     Row("SASRec", "global_time", sasrec, how="observe", trained=True),
     *[
-        Row(name, "leave_one_out", sasrec, config, how="observe", trained=True)
+        Row(
+            name,
+            "leave_one_out",
+            sasrec,
+            config,
+            how="observe",
+            trained=True,
+            parts_of_fusion=name == "SASRec, text start",
+        )
         for name, config in SASRECS.items()
     ],
     Row("GRU4Rec", "leave_one_out", gru4rec, how="observe", trained=True),

@@ -36,7 +36,7 @@ NO_LOG_Q = {"log_q": 0.0}
 
 
 def warm(name: str, **config: object) -> Row:
-    part = name == "two-tower, MiniLM"
+    part = name in ("two-tower, MiniLM", "two-tower, ids")
     return Row(name, "leave_one_out", towers, config, how="observe", trained=True, parts_of_fusion=part)
 
 
@@ -77,5 +77,12 @@ ROWS = [
         how="fuse",
         trained=True,
         parts=("SASRec", "EASE-recency", "iALS", "two-tower, MiniLM"),
+    ),
+    Row(
+        "fusion, all six",
+        "leave_one_out",
+        how="fuse",
+        trained=True,
+        parts=("SASRec", "EASE-recency", "iALS", "two-tower, MiniLM", "SASRec, text start", "two-tower, ids"),
     ),
 ]
