@@ -312,14 +312,20 @@ class MeasuredRole(SphinxRole):
 
 
 class RankedRole(SphinxRole):
-    """{ranked}`protocol/model:.3f`: the mean NDCG@10 of a row of the leaderboard, linked to that page."""
+    """{ranked}`protocol/model:.3f`: the mean NDCG@10 of a row of the leaderboard, linked to that page.
+
+    A third part takes another column: {ranked}`protocol/model/ci_low:.3f`.
+    """
 
     def run(self):
         name, _, form = self.text.rpartition(":")
         lines = read_lines(self.env, ROOT / "benchmarks/results/leaderboard.csv")
-        rows = {f"{row['protocol']}/{row['model']}/{row['metric']}": row for row in lines}
+        rows = {f"{row['protocol']}/{row['model']}": row for row in lines if row["metric"] == "NDCG@10"}
+        column = "mean"
+        if name.count("/") == 2:
+            name, _, column = name.rpartition("/")
         try:
-            shown = format(float(rows[f"{name}/NDCG@10"]["mean"]), form)
+            shown = format(float(rows[name][column]), form)
         except (KeyError, ValueError):
             LOGGER.warning("no row %r in leaderboard.csv", self.text, location=self.get_location())
             return [nodes.inline(self.text, self.text)], []

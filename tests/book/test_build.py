@@ -75,7 +75,11 @@ def test_leaderboard_is_filled_from_its_files(small_book: Path) -> None:
     (small_book / "benchmarks/results/leaderboard.csv").write_text(BOARD, encoding="utf-8")
     (small_book / "benchmarks/results/leaderboard_tests.csv").write_text(PAIRED, encoding="utf-8")
     (small_book / "book/leaderboard.yml").write_text("recency: 近期加权\n", encoding="utf-8")
-    write_page(small_book, "# Page\n\n{ranked}`leave_one_out/A <b>, recency:.2f`\n\n```{leaderboard}\n```\n")
+    write_page(
+        small_book,
+        "# Page\n\n{ranked}`leave_one_out/A <b>, recency:.2f`, "
+        "{ranked}`leave_one_out/A <b>, recency/ci_low:.2f`\n\n```{leaderboard}\n```\n",
+    )
     contents = {"en": small_book / "_toc.yml", "zh": small_book / "book/zh/_toc.yml"}
     before = {path: path.read_text(encoding="utf-8") for path in contents.values()}
     for language, path in contents.items():
@@ -86,7 +90,8 @@ def test_leaderboard_is_filled_from_its_files(small_book: Path) -> None:
         path.write_text(text, encoding="utf-8")
     for language, name in (("en", "A <b>, recency"), ("zh", "A <b>，近期加权 A <b>, recency")):
         page = read(site / language / "book" / language / "index.html")
-        assert page.select_one("article p a[href='leaderboard.html']").get_text() == "0.10"
+        links = page.select("article p a[href='leaderboard.html']")
+        assert [link.get_text() for link in links] == ["0.10", "0.09"]
         rows = page.select(".leaderboard tbody tr")
         assert rows[0].th.get_text() == name  # best first
         cells = [cell.get_text(" ") for cell in rows[0].select("td.number")]
