@@ -16,6 +16,48 @@ TESTS = ROOT / "tests" / "library"
 
 # name: (module, the text as it is, the text as it must not be, tests that must fail)
 MUTANTS = {
+    "an explanation weighs the text by the profile's length": (
+        "own_recommender.py",
+        "/ length\n",
+        "* length\n",
+        "test_own_data.py::test_contributions_add_up_to_the_score",
+    ),
+    "new items are warm": (
+        "own_recommender.py",
+        "each.frame[counts > 0]",
+        "each.frame[counts >= 0]",
+        "test_own_data.py::test_the_saved_recommender_scores_like_the_fusion_that_was_measured",
+    ),
+    "a user in two splits counts twice": (
+        "own_recommender.py",
+        "each = gaps.groupby(level=0).mean().to_numpy()",
+        "each = gaps.to_numpy()",
+        "test_own_data.py::test_difference_is_the_paired_one_and_averages_over_splits",
+    ),
+    "the list holds what the user has": (
+        "own_recommender.py",
+        "among = (rows.matrix().toarray() == 0)",
+        "among = (rows.matrix().toarray() >= 0)",
+        "test_own_data.py::test_predictions_are_every_users_list",
+    ),
+    "items without a text are shuffled too": (
+        "own_recommender.py",
+        "order[described] = np.random.default_rng(seed).permutation(order[described])",
+        "order = np.random.default_rng(seed).permutation(order)",
+        "test_own_data.py::test_shuffling_moves_only_texts_that_exist",
+    ),
+    "a rating equal to the threshold is dropped": (
+        "own_data.py",
+        'rows["rating"] < min_rating',
+        'rows["rating"] <= min_rating',
+        "test_own_data.py::test_messy_rows_are_mended_and_counted",
+    ),
+    "without times the last row of the file is held out": (
+        "own_recommender.py",
+        "if data.ordered else shuffled_rows(data.dataset.interactions, seed)",
+        "if data.ordered else data.dataset.interactions",
+        "test_own_data.py::test_chinese_without_times_or_ratings",
+    ),
     "pairs reach one place too far": (
         "pretraining.py",
         "for step in range(1, window + 1):",
