@@ -166,8 +166,12 @@ def test_what_chapters_say_of_the_leaderboard() -> None:
                     wrong.append(f"{chapter}: {name!r} names no row")
                 elif prefix == READ and abs(check["value"] - means.loc[(protocol, model), "mean"]) > 1e-5:
                     wrong.append(f"{chapter}: {name} = {check['value']:g} is not what the file has")
-                elif prefix == READ and (check["margin"] > 0.0005 or round(check["about"], 4) != check["about"]):
-                    wrong.append(f"{chapter}: {name} is not held against a number with four decimals ± 0.0005")
+                elif prefix == READ and (
+                    check["margin"] > 0.0005 or round(check["about"], 4) != check["about"]
+                ):
+                    wrong.append(
+                        f"{chapter}: {name} is not held against a number with four decimals ± 0.0005"
+                    )
                 elif prefix == LIVE and not within_spread(check["value"], protocol, model):
                     wrong.append(f"{chapter}: {name} = {check['value']:g} is outside of the row's spread")
     assert not wrong, "\n".join(wrong)
