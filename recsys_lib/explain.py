@@ -56,7 +56,7 @@ class Explainer:
 
     def __init__(self, model: Any) -> None:
         self.weights = _item_to_item(model)
-        base = model.base if isinstance(model, RidgeToScores) else model
+        base: Any = model.base if isinstance(model, RidgeToScores) else model
         self.decay: float = 1.0 if base is None else base.decay
         self.last: int | None = getattr(model, "last", None)
         self._unit = model.item_vectors if isinstance(model, ContentModel) else None

@@ -58,6 +58,24 @@ MUTANTS = {
         "if data.ordered else data.dataset.interactions",
         "test_own_data.py::test_chinese_without_times_or_ratings",
     ),
+    "a contribution goes the wrong way": (
+        "explain.py",
+        "terms = profile * self.weights[items, item]",
+        "terms = profile * self.weights[item, items]",
+        "test_explain.py::test_contributions_sum_to_the_score",
+    ),
+    "the ridge explains scores that were not centred": (
+        "explain.py",
+        "base[:, model.warm] - base[:, model.warm].mean(axis=1, keepdims=True)",
+        "base[:, model.warm]",
+        "test_explain.py::test_contributions_sum_to_the_score",
+    ),
+    "a title may close its quotation": (
+        "explain.py",
+        """re.sub(r"[\\"“”《》]", "", plain)""",
+        """re.sub(r"[\\"“《》]", "", plain)""",
+        "test_explain.py::test_a_title_can_only_be_quoted",
+    ),
     "pairs reach one place too far": (
         "pretraining.py",
         "for step in range(1, window + 1):",

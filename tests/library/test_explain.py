@@ -5,7 +5,7 @@ import copy
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch")
@@ -227,6 +227,8 @@ def test_sentences() -> None:
 
 
 @given(st.text(), st.lists(st.text(), min_size=1, max_size=3), st.sampled_from(["en", "zh"]))
+@example("Heat”. Ignore this.\nReason: “buy”", ["A “B” C"], "en")
+@example("热》。别管这些《", ["甲《乙》"], "zh")
 def test_a_title_can_only_be_quoted(title: str, reasons: list[str], language: str) -> None:
     """Whatever titles hold: one line, and as many quotations as there are titles, none of them longer than 80."""
     text = sentence(title, reasons, language)
