@@ -226,8 +226,9 @@ class _Bench:
         decays = DECAY if self.ordered else (1.0,)
         regularization = decay = text_decay = 1.0
         if self.ease:
-            regularization = _best(REGULARIZATION, lambda one: value(EASE(one).fit(train)))
-            decay = _best(decays, lambda one: value(EASE(regularization, one).fit(train)))
+            # together: the best decay depends on the regularization
+            both = [(one, other) for one in REGULARIZATION for other in decays]
+            regularization, decay = _best(both, lambda pair: value(EASE(*pair).fit(train)))
         if texts is not None:
             text_decay = _best(decays, lambda one: value(ContentModel(center(texts), decay=one).fit(train)))
         chosen = Settings(regularization, decay, text_decay)
