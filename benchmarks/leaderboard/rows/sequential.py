@@ -41,6 +41,7 @@ ADAPTOR = {"mode": "adaptor"}
 SASRECS: dict[str, dict[str, Any]] = {
     "SASRec, batch of 16": {"dropout": 0.2, "batch_size": 16},
     "SASRec, text start": {"vectors": "MiniLM", "mode": "start"},
+    "SASRec, text start, shuffled text": {"vectors": "shuffled", "mode": "start"},
     "SASRec, text adaptor": ADAPTOR | {"vectors": "MiniLM"},
     "SASRec, text adaptor, random vectors": ADAPTOR | {"vectors": "random"},
     "SASRec, text adaptor, shuffled text": ADAPTOR | {"vectors": "shuffled"},
