@@ -57,19 +57,14 @@ ROWS = [
     warm("item adapter, MiniLM and ids", vectors="MiniLM", ids=True, **PAIRS),
     *[
         Row(
-            f"{name}, {text}",
+            f"two-tower, {text}",
             "cold_items",
             towers_for_cold_items,
-            {"vectors": source, **config, "epochs": [4, 10, 20]},
+            {"vectors": source, **HISTORY, "epochs": [4, 10, 20]},
             how="ready",
             trained=True,
         )
-        for name, text, source, config in (
-            ("two-tower", "MiniLM", "MiniLM", HISTORY),
-            ("two-tower", "shuffled text", "shuffled", HISTORY),
-            ("item adapter", "MiniLM", "MiniLM", PAIRS),
-            ("item adapter", "MiniLM both texts", "MiniLM both", PAIRS),
-        )
+        for text, source in (("MiniLM", "MiniLM"), ("shuffled text", "shuffled"))
     ],
     Row(
         "fusion, SASRec + EASE-recency + iALS + two-tower",
