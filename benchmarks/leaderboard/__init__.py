@@ -40,6 +40,6 @@ Write (or extend) a file in ``benchmarks/leaderboard/rows``; every file there is
 
 ``trained=True``: the result depends on the seed, so that leave-one-out and global time have 3 seeds, not 1.
 ``quick=True``: under 10 s a seed; the tests measure such rows again. A cell is measured again when its config, its
-factory, or the library's code that the factory uses changes. Names are parts joined by commas, the model first;
-their Chinese words stand in ``book/leaderboard.yml``.
+factory, or the library's code that the factory uses changes. It is not when `core.VECTORS` changes: then empty the
+cache. Names are parts joined by commas, the model first; their Chinese words stand in ``book/leaderboard.yml``.
 """

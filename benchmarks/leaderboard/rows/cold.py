@@ -32,7 +32,8 @@ def best_of(cell: Cell, build: Callable[[Any, Any], Any], base: Recommender) -> 
     return build(base.fit(split.fit_part), best).fit(split.fit_part)
 
 
-def kernel_ridge(cell: Cell) -> Any:
+def ridge_to_ease(cell: Cell) -> Any:
+    """With ``gamma`` a kernel ridge."""
     found, gamma = cell.data.vectors(cell.config["vectors"], cell.seed), cell.config.get("gamma")
     return best_of(
         cell,
@@ -93,47 +94,38 @@ def sentence_and_films(cell: Cell) -> Fixed:
     return Fixed(cosine(cell.data.encode(sentences(films.users)), cell.data.encode(films.texts)))
 
 
-BENT = {"regularization": 100.0, "gamma": 1.0, "choices": [0.1, 0.3, 1, 3]}
+LINEAR = {"regularization": 100.0, "choices": [3, 10, 30, 100]}
+KERNEL = {"regularization": 100.0, "gamma": 1.0, "choices": [0.1, 0.3, 1, 3]}
+FACTORS = {"factors": {"dimensions": 32, "regularization": 10.0}, "choices": [3, 10, 30, 100]}
+NEIGHBOURS = {"regularization": 100.0, "choices": [5, 10, 20, 40]}
 USERS = {"regularization": 500.0, "choices": [10, 30, 100, 300]}
+VECTORS = {
+    "random vectors": "random",
+    "shuffled text": "shuffled",
+    "genres and year": "genres and year",
+    "TF-IDF": "TF-IDF",
+    "TF-IDF rich text": "TF-IDF rich",
+    "MiniLM": "MiniLM",
+    "MiniLM rich text": "MiniLM rich",
+    "MiniLM both texts and TF-IDF": "all texts",
+}
+BENT = ("facts", "texts and facts", "shuffled texts and facts")
+
+
+def cold(model: str, name: str, make: Callable, config: dict, quick: bool = False) -> Row:
+    """A row of cold films; the control vectors, and iALS, are drawn from the seed."""
+    vectors = VECTORS.get(name, name)
+    drawn = vectors.startswith(("random", "shuffled")) or make is ridge_to_factors
+    settings = {"vectors": vectors, **config}
+    return Row(f"{model}, {name}", "cold_items", make, settings, how="ready", trained=drawn, quick=quick)
+
 
 ROWS = [
-    *[
-        Row(
-            f"kernel ridge to EASE, {name}",
-            "cold_items",
-            kernel_ridge,
-            {"vectors": name, **BENT},
-            how="ready",
-            trained=name.startswith("shuffled"),
-        )
-        for name in ("texts and facts", "facts", "shuffled texts and facts")
-    ],
-    Row(
-        "ridge to EASE, texts and facts",
-        "cold_items",
-        kernel_ridge,
-        {"vectors": "texts and facts", "regularization": 100.0, "choices": [3, 10, 30, 100]},
-        how="ready",
-    ),
-    Row(
-        "ridge to iALS factors, texts and facts",
-        "cold_items",
-        ridge_to_factors,
-        {
-            "vectors": "texts and facts",
-            "factors": {"dimensions": 32, "regularization": 10.0},
-            "choices": [3, 10, 30, 100],
-        },
-        how="ready",
-        trained=True,
-    ),
-    Row(
-        "text neighbours to EASE, texts and facts",
-        "cold_items",
-        text_neighbours,
-        {"vectors": "texts and facts", "regularization": 100.0, "choices": [5, 10, 20, 40]},
-        how="ready",
-    ),
+    *[cold("ridge to EASE", name, ridge_to_ease, LINEAR, quick=True) for name in VECTORS],
+    cold("ridge to EASE", "texts and facts", ridge_to_ease, LINEAR),
+    *[cold("kernel ridge to EASE", name, ridge_to_ease, KERNEL) for name in BENT],
+    cold("ridge to iALS factors", "texts and facts", ridge_to_factors, FACTORS),
+    cold("text neighbours to EASE", "texts and facts", text_neighbours, NEIGHBOURS),
     Row("sentence cosine, MiniLM", "cold_users_0", sentence_and_films, how="ready", quick=True),
     *[
         Row(

@@ -1,7 +1,6 @@
-"""Frozen text: the article's recipe and its repairs, a map from text to scores, and the controls.
+"""Frozen text: the article's recipe and its repairs, and the controls. Maps from text to scores: cold.py.
 
-MiniLM stands in for the article's bert-base-uncased. Settings were chosen on validation (chapter 05_2), those in
-lists are chosen for each split.
+MiniLM stands in for the article's bert-base-uncased. Settings were chosen on validation (chapter 05_2).
 """
 
 from __future__ import annotations
@@ -9,9 +8,8 @@ from __future__ import annotations
 import numpy as np
 
 from benchmarks.leaderboard.core import Cell, Fixed, Row
-from recsys_lib.evaluation import evaluate
 from recsys_lib.geometry import center, cosine
-from recsys_lib.models import EASE, ContentModel, Popularity, RidgeToScores, WeightedFusion
+from recsys_lib.models import EASE, ContentModel, Popularity, WeightedFusion
 
 
 def prompts(cell: Cell) -> Fixed:
@@ -45,20 +43,6 @@ def ease_and_text(cell: Cell) -> WeightedFusion:
     return WeightedFusion([base, content(cell)], [1, cell.config["text"]])
 
 
-def ridge(cell: Cell) -> RidgeToScores:
-    """Text to the scores of EASE; its strength is chosen on the validation films of each split."""
-    split, found = cell.split, cell.data.vectors(cell.config["vectors"], cell.seed)
-    everyone = np.arange(split.train.n_users)
-    base = Fixed(EASE(cell.config["regularization"]).fit(split.train).score(everyone))
-    reached = {}
-    for strength in cell.config["strengths"]:
-        model = RidgeToScores(found, base, strength).fit(split.train)
-        candidates = split.validation_candidates
-        reached[strength] = evaluate(model, split.validation, seen=split.train, candidates=candidates).mean()
-    best = max(reached, key=lambda strength: reached[strength])
-    return RidgeToScores(found, EASE(cell.config["regularization"]), best).fit(split.fit_part)
-
-
 RECENT = {"vectors": "MiniLM", "decay": 0.85}
 CONTROLS = {
     "random vectors": "random",
@@ -68,7 +52,6 @@ CONTROLS = {
     "TF-IDF": "TF-IDF",
 }
 TEXTS = {"MiniLM": "MiniLM", "MiniLM rich text": "MiniLM rich", "MiniLM both texts": "MiniLM both"}
-STRENGTHS = {"regularization": 100.0, "strengths": [3, 10, 30, 100]}
 
 
 def drawn(name: str) -> bool:
@@ -198,25 +181,6 @@ COLD = [
     *[
         Row(f"text cosine, {name}", "cold_items", content, {"vectors": source}, quick=True)
         for name, source in (TEXTS | CONTROLS).items()
-    ],
-    *[
-        Row(
-            f"ridge to EASE, {name}",
-            "cold_items",
-            ridge,
-            {"vectors": source, **STRENGTHS},
-            how="ready",
-            trained=drawn(source),
-            quick=True,
-        )
-        for name, source in {
-            **CONTROLS,
-            "TF-IDF rich text": "TF-IDF rich",
-            "MiniLM": "MiniLM",
-            "MiniLM rich text": "MiniLM rich",
-            "MiniLM both texts and TF-IDF": "all texts",
-        }.items()
-        if source != "one-hot ids"  # 1,682 dimensions, and nothing to learn of a cold film
     ],
 ]
 
