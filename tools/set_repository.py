@@ -48,7 +48,7 @@ SET = """\
 try:
     import recsys_lib
 except ImportError:  # in a fresh environment, such as Colab
-    %pip install -q "recsys-lib[models] @ git+{url}@main"
+    %pip install -q "recsys-lib[{extras}] @ git+{url}@main"
     import recsys_lib"""
 
 
@@ -99,9 +99,11 @@ def install_cell(notebook: dict) -> dict:
     return cell
 
 
-def expected_install_cell(source: str, url: str) -> str:
-    """Return the source of an install cell for an address."""
-    return INSTALL_CELL.sub(lambda _: SET.format(url=url) if url else NOT_SET, source)
+def expected_install_cell(notebook: dict, url: str) -> str:
+    """Return the source of a notebook's install cell for an address; its metadata may name more extras."""
+    extras = ",".join(notebook["metadata"].get("book", {}).get("extras", ["models"]))
+    written = SET.format(extras=extras, url=url) if url else NOT_SET
+    return INSTALL_CELL.sub(lambda _: written, "".join(install_cell(notebook)["source"]))
 
 
 def notebooks(root: Path) -> list[Path]:
@@ -116,8 +118,8 @@ def differences(root: Path, url: str) -> list[str]:
         if between_marks((root / file).read_text(encoding="utf-8"), opening, closing) != lines:
             found.append(file)
     for path in notebooks(root):
-        source = "".join(install_cell(json.loads(path.read_text(encoding="utf-8")))["source"])
-        if source != expected_install_cell(source, url):
+        notebook = json.loads(path.read_text(encoding="utf-8"))
+        if "".join(install_cell(notebook)["source"]) != expected_install_cell(notebook, url):
             found.append(path.relative_to(root).as_posix())
     return found
 
@@ -139,8 +141,7 @@ def write(root: Path, url: str) -> None:
         )
     for path in notebooks(root):
         notebook = json.loads(path.read_text(encoding="utf-8"))
-        cell = install_cell(notebook)
-        cell["source"] = expected_install_cell("".join(cell["source"]), url).splitlines(keepends=True)
+        install_cell(notebook)["source"] = expected_install_cell(notebook, url).splitlines(keepends=True)
         text = json.dumps(notebook, ensure_ascii=False, indent=1, sort_keys=True) + "\n"
         path.write_text(text, encoding="utf-8")
 

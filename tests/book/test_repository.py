@@ -92,3 +92,12 @@ def test_without_an_address_nothing_points_outside(small_book: Path) -> None:
     site = build(small_book)[1]
     for page in site.rglob("*.html"):
         assert not [link for link in hrefs(page) if link.startswith("http")], page
+
+
+def test_a_chapter_names_the_extras_it_needs(small_book: Path) -> None:
+    path = small_book / "notebooks/en/chapter.ipynb"
+    notebook = nbformat.read(path, as_version=4)
+    notebook.metadata["book"] = {"extras": ["models", "applications"]}
+    nbformat.write(notebook, path)
+    set_repository.write(small_book, URL)
+    assert f'"recsys-lib[models,applications] @ git+{URL}@main"' in path.read_text().replace('\\"', '"')
