@@ -6,9 +6,11 @@ A problem with the data is told in a sentence and ends with exit status 2, never
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from recsys_lib.datasets.interactions import DataError
 from recsys_lib.own_data import encode_own, read_own
@@ -35,6 +37,7 @@ def _evaluate(asked: argparse.Namespace) -> int:
     if any(len(pair) < 2 for pair in pairs):
         raise ValueError(f"--columns {asked.columns!r}: write NAME=ROLE, several separated by commas")
     columns = {name.strip(): role.strip() for name, role in pairs}
+    _check_outputs([asked.predictions, asked.save], [asked.interactions, asked.items])
     data = read_own(
         asked.interactions,
         asked.items,
@@ -62,17 +65,45 @@ def _evaluate(asked: argparse.Namespace) -> int:
     return 0
 
 
+def _check_outputs(outputs: Sequence[str | None], inputs: Sequence[str | None]) -> None:
+    """Refuse, before anything is computed, files that cannot be written or hold something needed."""
+    taken = {Path(name).resolve() for name in inputs if name is not None}
+    for path in (Path(name) for name in outputs if name is not None):
+        if path.resolve() in taken:
+            raise DataError(f"{path} is named twice: give each input and output a file of its own.")
+        if path.is_dir() or not os.access(path.parent, os.W_OK):
+            raise DataError(
+                f"{path} cannot be written: name a file in a folder that exists and is not read-only."
+            )
+        taken.add(path.resolve())
+
+
 def _recommend(asked: argparse.Namespace) -> int:
     model = OwnRecommender.load(asked.model)
     history = [item.strip() for item in asked.history.split(",") if item.strip()]
     listed = model.recommend(history, asked.k, new=asked.new)
+    if not len(listed):
+        print("Nothing is left to recommend. 没有可推荐的物品。")
+        return 0
     print(listed.to_string(index=False, float_format="%.3f"))
-    if len(listed) and history:
+    if history:
         first = str(listed["item_id"].iloc[0])
         print(
             f"\nWhy {first} 为什么推荐它:\n{model.explain(history, first, new=asked.new).round(3).to_string()}"
         )
     return 0
+
+
+def _at_least(low: int) -> Callable[[str], int]:
+    """A whole number from ``low`` on."""
+
+    def number(text: str) -> int:
+        value = int(text)
+        if value < low:
+            raise argparse.ArgumentTypeError(f"{value} is below {low}")
+        return value
+
+    return number
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -94,17 +125,21 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--encoding", help="by default UTF-8 or GB18030, found out")
     one.add_argument("--encoder", help="another text encoder: a packaged name, a folder or a hub id")
     one.add_argument("--no-text", action="store_true", help="leave the texts out")
-    one.add_argument("--max-items", type=int, default=6000, help="above so many items EASE is left out")
-    one.add_argument("--k", type=int, default=10, help="length of the list")
-    one.add_argument("--seed", type=int, default=0)
-    one.add_argument("--splits", type=int, default=5, help="how many times a fifth of the items is held out")
+    one.add_argument(
+        "--max-items", type=_at_least(0), default=6000, help="above so many items EASE is left out"
+    )
+    one.add_argument("--k", type=_at_least(1), default=10, help="length of the list")
+    one.add_argument("--seed", type=_at_least(0), default=0)
+    one.add_argument(
+        "--splits", type=_at_least(0), default=5, help="how many times a fifth of the items is held out"
+    )
     one.add_argument("--language", choices=("en", "zh"), default="en", help="of the notes and verdicts")
     one.add_argument("--predictions", help="write every user's list to this CSV file")
     one.add_argument("--save", help="write the fitted recommender to this .npz file")
     two = commands.add_parser("recommend", help="use a recommender that evaluate --save wrote")
     two.add_argument("--model", required=True)
     two.add_argument("--history", default="", help="item ids, oldest first, separated by commas")
-    two.add_argument("--k", type=int, default=10)
+    two.add_argument("--k", type=_at_least(1), default=10)
     two.add_argument("--new", action="store_true", help="only items that nobody had met")
     return parser
 

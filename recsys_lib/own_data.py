@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from recsys_lib.datasets.interactions import DataError, Dataset, Interactions, _read_csv
+from recsys_lib.datasets.interactions import DataError, Dataset, Interactions, _read_csv, _require_columns
 from recsys_lib.splits import tie_statistics
 
 NAMES = {
@@ -139,8 +139,6 @@ def read_own(
         notes,
     )
     rows = _clean_rows(rows, min_rating, notes)
-    if not len(rows):
-        raise DataError("interactions: no rows are left.")
     if source is None:
         say(notes, "No table of items: items are known by id only.", "没有物品表：物品只有编号。")
         table = pd.DataFrame({"item_id": pd.unique(rows["item_id"])}, dtype=object)
@@ -191,8 +189,10 @@ def _table(
         try:
             first = data.decode(encoding).lstrip("\ufeff").partition("\n")[0]
         except (UnicodeDecodeError, LookupError):
-            raise DataError(f"{path.name} is not {encoding} text. Name its encoding.") from None
+            raise DataError(f"{path.name} is not {encoding} text. Name another encoding.") from None
         separator = separator or max(",;\t|", key=first.count)
+        if len(separator) != 1:
+            raise DataError(f"separator must be one character, for example ';' or '\\t', got {separator!r}.")
         table, _ = _read_csv(path, {}, separator, encoding)
     return table.map(lambda value: value.strip())
 
@@ -206,7 +206,9 @@ def _encoding(data: bytes, name: str, notes: list[Note]) -> str:
         if encoding != "utf-8":
             say(notes, f"{name} is read as {encoding}.", f"{name} 按 {encoding} 编码读取。")
         return encoding
-    raise DataError(f"{name} is neither UTF-8 nor GB18030 text. Name its encoding, for example cp1252.")
+    raise DataError(
+        f"{name} is neither UTF-8 nor GB18030 text. Name its encoding, for example cp1252 or utf-16."
+    )
 
 
 def _roles(
@@ -228,16 +230,17 @@ def _roles(
         guessed = [
             known[name] for name in NAMES[role].split() if name in known and known[name] not in columns
         ]
-        for column in named or guessed[:1]:
-            chosen.setdefault(role, column)
+        if named or guessed:
+            chosen[role] = (named or guessed)[0]
     missing = [role for role in needed if role not in chosen]
     if missing:
         hint = " Without users nobody's taste can be learned or tested." if "user_id" in missing else ""
         raise DataError(
             f"{label}: no column is recognised as {' or '.join(missing)}. The table has: "
-            f"{', '.join(map(str, table.columns))}. Say which, for example columns={{'buyer': 'user_id'}} "
-            f"(on the command line: --columns buyer=user_id).{hint}"
+            f"{', '.join(map(str, table.columns))}. Say which, for example columns={{'NAME': '{missing[0]}'}} "
+            f"(on the command line: --columns NAME={missing[0]}).{hint}"
         )
+    _require_columns(label, table[list(chosen.values())], ())
     read = ", ".join(f"{old} → {role}" for role, old in chosen.items() if old != role)
     if read:
         say(notes, f"{label}: read {read}.", f"{_ZH[label]}：{read}。")
@@ -308,8 +311,10 @@ def _rated(rows: pd.DataFrame, min_rating: float | None, notes: list[Note]) -> p
 
 
 def _without(rows: pd.DataFrame, mask: pd.Series, en: str, zh: str, notes: list[Note]) -> pd.DataFrame:
-    """Leave out the rows where ``mask`` is true, and note how many."""
+    """Leave out the rows where ``mask`` is true, and note how many; DataError if that is all."""
     gone = np.asarray(mask, dtype=bool)
+    if gone.all():
+        raise DataError(f"no rows are left: all {len(rows)} rows {en}.")
     if gone.any():
         say(
             notes,
@@ -402,14 +407,13 @@ def _outside_latin(text: str) -> float:
 # --- Texts to vectors
 
 
-def encode_own(data: OwnData, encoder: str | None = None, notes: list[Note] | None = None) -> NDArray | None:
+def encode_own(data: OwnData, encoder: str | None = None) -> NDArray | None:
     """Vectors of the items' texts (n_items, d), or None, with a note why, where text cannot be used.
 
     Items without a text get the mean of the others: they are near nothing in particular. By default
     all-MiniLM-L6-v2 reads Latin letters and multilingual-e5-small the rest; ``encoder`` names another model.
     """
-    notes = data.notes if notes is None else notes
-    known = data.described
+    notes, known = data.notes, data.described
     if known.sum() < 2:
         say(notes, "No text: the rows with text are skipped.", "没有文本：略去用到文本的各行。")
         return None

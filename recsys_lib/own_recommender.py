@@ -6,9 +6,8 @@ rows with the settings that were chosen.
 
 from __future__ import annotations
 
+import contextlib
 import json
-import os
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,7 +19,8 @@ from numpy.typing import NDArray
 from scipy.stats import t as student
 
 from recsys_lib.datasets.interactions import DataError, Interactions
-from recsys_lib.evaluation import Report, Result, evaluate, smallest_detectable
+from recsys_lib.evaluation import Report, Result, _bootstrap, _interval, evaluate, smallest_detectable
+from recsys_lib.explain import Explainer
 from recsys_lib.geometry import center, cosine, normalize
 from recsys_lib.models import EASE, ContentModel, Popularity, RandomModel, RidgeToScores, WeightedFusion
 from recsys_lib.models.base import profile_matrix
@@ -36,6 +36,7 @@ CONTROL = "fusion, texts shuffled 打乱文本"
 SHARES = (0.0, 0.1, 0.2, 0.4, 0.8, 1.6)
 _EASE = {True: "EASE-recency 近期加权", False: "EASE"}
 CHOOSE_ON = 2000  # users of the validation part, at most, on whom settings are chosen
+ENOUGH = 10  # users; with fewer, a bootstrap interval is too narrow to prove anything
 
 
 @dataclass(frozen=True)
@@ -82,8 +83,9 @@ def evaluate_own(
     """Measure random, popularity, EASE-recency, text and fusion on held-out rows and on held-out items.
 
     Warm: leave-one-out, by time where there is time. Every setting is chosen on the validation part, then the
-    model is fitted again with it and tested once. Cold: a fifth of the items is held out, ``cold_seeds`` times. A
-    control row has the texts shuffled among the items and everything chosen anew.
+    model is fitted again with it and tested once. Cold: a fifth of the items is held out, ``cold_seeds`` times;
+    EASE's settings are those of the warm part. A control row has the texts shuffled among the items and everything
+    chosen anew.
 
     Parameters
     ----------
@@ -150,6 +152,12 @@ def _content(texts: NDArray, settings: Settings) -> ContentModel:
     return ContentModel(center(texts), decay=settings.text_decay)
 
 
+def _mixture(models: Sequence[Any], weights: Sequence[float], **options: Any) -> WeightedFusion:
+    """The fusion of the models that have a weight."""
+    used = [(model, weight) for model, weight in zip(models, weights, strict=True) if weight]
+    return WeightedFusion([model for model, _ in used], [weight for _, weight in used], **options)
+
+
 @dataclass
 class _Bench:
     """What is measured on: rows, vectors and the same shuffled, and the table to fill in."""
@@ -207,10 +215,8 @@ class _Bench:
         )
 
     def fusion(self, texts: NDArray | None, settings: Settings) -> WeightedFusion:
-        """The mix of the settings; parts of weight 0 are left out."""
-        parts = zip(self.parts(texts, settings), settings.mix, strict=True)
-        used = [(part, weight) for part, weight in parts if weight]
-        return WeightedFusion([part for part, _ in used], [weight for _, weight in used])
+        """The mix of the settings."""
+        return _mixture(self.parts(texts, settings), settings.mix)
 
     def parts(self, texts: NDArray | None, settings: Settings) -> list[Any]:
         """Models in the order of a mix; None where one is missing."""
@@ -233,13 +239,9 @@ class _Bench:
             text_decay = _best(decays, lambda one: value(ContentModel(center(texts), decay=one).fit(train)))
         chosen = Settings(regularization, decay, text_decay)
         parts = [part and part.fit(train) for part in self.parts(texts, chosen)]
-
-        def mixed(mix: Sequence[float]) -> float:
-            used = [(part, weight) for part, weight in zip(parts, mix, strict=True) if weight]
-            models, weights = [part for part, _ in used], [weight for _, weight in used]
-            return value(WeightedFusion(models, weights, prefitted=True).fit(train))
-
-        return replace(chosen, mix=_best(_mixes(self.ease, texts is not None), mixed))
+        mixes = _mixes(self.ease, texts is not None)
+        mix = _best(mixes, lambda one: value(_mixture(parts, one, prefitted=True).fit(train)))
+        return replace(chosen, mix=mix)
 
     def cold(self, seeds: Sequence[int]) -> None:
         """Fill in the report on held-out items."""
@@ -269,8 +271,8 @@ class _Bench:
                 chosen = self.choose_new(split.train, split.validation, split.validation_candidates, texts)
                 if name != CONTROL and split is splits[0]:
                     self.table.settings = chosen
-                both: list[Any] = [self.ridge(texts, chosen), _content(texts, chosen)]
-                models[name] = WeightedFusion(both, chosen.new_mix, candidates=items)
+                both = [self.ridge(texts, chosen), _content(texts, chosen)]
+                models[name] = _mixture(both, chosen.new_mix, candidates=items)
             for name, model in models.items():
                 result = evaluate(
                     model.fit(last), split.test, seen=last, candidates=items, k=self.k, name=name
@@ -281,6 +283,13 @@ class _Bench:
         self.table.cold = Report(f"cold items: {about}; 新物品评测")
         for name, some in results.items():
             self.table.cold.add(some, name)
+        if len(splits) == 1:
+            say(
+                self.table.notes,
+                "One split of the items is no basis for a verdict on new ones.",
+                "物品只划分了一次，不足以对新物品下结论。",
+            )
+            return
         fusion = results["fusion 融合"]
         _verdict(self.table, "cold: fusion − random", "新物品：融合 − 随机", fusion, results["random 随机"])
         en, zh = "cold: fusion − fusion with shuffled texts", "新物品：融合 − 打乱文本的融合"
@@ -301,12 +310,10 @@ class _Bench:
 
         ridge = _best(RIDGE, lambda one: value(self.ridge(texts, replace(old, ridge=one)).fit(train)))
         chosen = replace(old, ridge=ridge)
-        both: list[Any] = [self.ridge(texts, chosen).fit(train), _content(texts, chosen).fit(train)]
-
-        def mixed(mix: Sequence[float]) -> float:
-            return value(WeightedFusion(both, mix, prefitted=True, candidates=items).fit(train))
-
-        return replace(chosen, new_mix=_best(NEW_MIXES, mixed))
+        both = [self.ridge(texts, chosen).fit(train), _content(texts, chosen).fit(train)]
+        options = {"prefitted": True, "candidates": items}
+        mix = _best(NEW_MIXES, lambda one: value(_mixture(both, one, **options).fit(train)))
+        return replace(chosen, new_mix=mix)
 
 
 def difference(a: Sequence[Result], b: Sequence[Result], seed: int = 0) -> tuple[float, float, float]:
@@ -316,10 +323,8 @@ def difference(a: Sequence[Result], b: Sequence[Result], seed: int = 0) -> tuple
     """
     gaps = pd.concat([x.per_user["ndcg"] - y.per_user["ndcg"] for x, y in zip(a, b, strict=True)])
     each = gaps.groupby(level=0).mean().to_numpy()
-    rng = np.random.default_rng(seed)
-    means = [each[rng.integers(len(each), size=len(each))].mean() for _ in range(4000)]
-    low, high = np.quantile(means, [0.025, 0.975])
-    return float(each.mean()), float(low), float(high)
+    low, high = _interval(_bootstrap(each[:, None], 4000, seed), 0.95)
+    return float(each.mean()), low, high
 
 
 def over_splits(a: Sequence[Result], b: Sequence[Result]) -> tuple[float, float]:
@@ -330,7 +335,15 @@ def over_splits(a: Sequence[Result], b: Sequence[Result]) -> tuple[float, float]
 
 
 def _verdict(table: HonestTable, en: str, zh: str, a: Sequence[Result], b: Sequence[Result]) -> None:
-    """Add a sentence on the difference of two rows: proven if all its intervals are on one side of 0."""
+    """Add a sentence on the difference of two rows: proven if all its intervals are on one side of 0.
+
+    Fewer than ``ENOUGH`` users prove nothing.
+    """
+    users = len(a[0].per_user)
+    if users < ENOUGH:
+        few = f"not proven, too few users ({users})", f"未获证实，用户太少（{users} 位）"
+        table.verdicts.append(Note(f"{en}: {few[0]}.", f"{zh}：{few[1]}。"))
+        return
     mean, low, high = difference(a, b)
     numbers = f"{mean:+.4f} [{low:+.4f}, {high:+.4f}]"
     if len(a) > 1:
@@ -341,8 +354,10 @@ def _verdict(table: HonestTable, en: str, zh: str, a: Sequence[Result], b: Seque
         word = ("above", "高于") if low > 0 else ("below", "低于")
         table.verdicts.append(Note(f"{en}: {numbers}: {word[0]}.", f"{zh}：{numbers}：{word[1]}。"))
         return
-    users = len(a[0].per_user)
-    seen = smallest_detectable(a[0], other=b[0]) if users > 1 else float("nan")
+    seen = smallest_detectable(a[0], other=b[0])
+    if not seen:
+        table.verdicts.append(Note(f"{en}: no difference for any user.", f"{zh}：每位用户都没有差别。"))
+        return
     table.verdicts.append(
         Note(
             f"{en}: {numbers}: not proven ({users} users find a true difference of {seen:.3f} 4 times in 5).",
@@ -352,6 +367,8 @@ def _verdict(table: HonestTable, en: str, zh: str, a: Sequence[Result], b: Seque
 
 
 # --- The recommender that is saved
+
+Parts = dict[str, tuple[NDArray, float]]  # of a mix: name to scores (n_users, n_items) and weight
 
 
 class OwnRecommender:
@@ -387,20 +404,20 @@ class OwnRecommender:
         frame = pd.DataFrame({"user": np.zeros(len(codes), dtype=np.int64), "item": codes})
         return Interactions(frame, 1, len(self.item_ids))
 
-    def _scores(self, rows: Interactions, new: bool) -> tuple[list[tuple[NDArray, float]], NDArray]:
-        """Return the parts (scores, weight) of a mix and the mask of items that may be shown, (n_users, n_items)."""
+    def _scores(self, rows: Interactions, new: bool) -> tuple[Parts, NDArray[np.bool_]]:
+        """Return the parts of a mix and the mask of items that may be shown, (n_users, n_items)."""
         chosen, unmet = self.settings, self.counts == 0
         among = (rows.matrix().toarray() == 0) & (unmet if new else True)
         mix = (*chosen.new_mix, 0.0) if new else chosen.mix
         weights = self.new_weights if new else self.weights
-        parts = []
+        parts: Parts = {}
         if weights is not None and mix[0]:
-            parts.append((np.asarray(profile_matrix(rows, chosen.decay) @ weights), mix[0]))
+            parts["collaborative"] = np.asarray(profile_matrix(rows, chosen.decay) @ weights), mix[0]
         if self.vectors is not None and mix[1]:
             profile = profile_matrix(rows, chosen.text_decay) @ self.vectors
-            parts.append((cosine(profile, self.vectors).astype(np.float32), mix[1]))
+            parts["text"] = cosine(profile, self.vectors).astype(np.float32), mix[1]
         if mix[2] or not parts:
-            parts.append((np.tile(self.counts, (rows.n_users, 1)), mix[2] or 1.0))
+            parts["popularity"] = np.tile(self.counts, (rows.n_users, 1)), mix[2] or 1.0
         return parts, among
 
     def score(self, rows: Interactions, new: bool = False) -> NDArray[np.float64]:
@@ -420,11 +437,10 @@ class OwnRecommender:
         ``new`` ranks only items that nobody had met when the recommender was fitted, by their texts. ValueError if
         the history holds an unknown id.
         """
-        scores = self.score(self._history(history), new)[0]
-        best = np.argsort(-scores, kind="stable")[: min(k, int(np.isfinite(scores).sum()))]
-        return self._listed(best, scores)
+        return self._listed(self.score(self._history(history), new)[0], k)
 
-    def _listed(self, codes: NDArray, scores: NDArray) -> pd.DataFrame:
+    def _listed(self, scores: NDArray[np.float64], k: int) -> pd.DataFrame:
+        codes = np.argsort(-scores, kind="stable")[: min(k, int(np.isfinite(scores).sum()))]
         ids, titles = [self.item_ids[c] for c in codes], [self.titles[c] for c in codes]
         return pd.DataFrame({"item_id": ids, "title": titles, "score": scores[codes]})
 
@@ -447,31 +463,23 @@ class OwnRecommender:
             table.iloc[-2, 2] = self.counts[target]
             return table
         weights = self.new_weights if new else self.weights
-        mix = (*chosen.new_mix, 0.0) if new else chosen.mix
-        for part, weight in parts:
+        for name, (part, weight) in parts.items():
             values = np.asarray(part, dtype=np.float64)[0]
             deviation = values[among[0]].std()
             if not deviation > 1e-9 * np.abs(values).max():
                 continue
             scale = weight / deviation
             table.iloc[-1, 2] -= scale * values[among[0]].mean()
-            if weights is not None and mix[0] and part is parts[0][0]:
-                own = (
-                    profile_matrix(rows, chosen.decay).toarray()[0][rows.items] * weights[rows.items, target]
-                )
-                table.iloc[: len(names), 0] += scale * own
-            elif part.shape == (1, len(self.counts)) and np.array_equal(part[0], self.counts):
-                table.iloc[-2, 2] += scale * values[target]
-            else:
-                assert self.vectors is not None
-                steps = profile_matrix(rows, chosen.text_decay)
-                length = np.linalg.norm(steps @ self.vectors)
-                own = (
-                    steps.toarray()[0][rows.items]
-                    * (self.vectors[rows.items] @ self.vectors[target])
-                    / length
-                )
-                table.iloc[: len(names), 1] += scale * own
+            if name == "popularity":
+                table.iloc[-2, 2] = scale * values[target]
+            elif name == "collaborative" and weights is not None:
+                steps = profile_matrix(rows, chosen.decay).toarray()[0][rows.items]
+                table.iloc[: len(names), 0] = scale * steps * weights[rows.items, target]
+            elif self.vectors is not None:
+                steps = profile_matrix(rows, chosen.text_decay).toarray()[0][rows.items]
+                own = self.vectors[rows.items]
+                length = np.linalg.norm(steps @ own)
+                table.iloc[: len(names), 1] = scale * steps * (own @ self.vectors[target]) / length
         return table
 
     def predictions(self, data: OwnData, k: int = 10, block: int = 256) -> pd.DataFrame:
@@ -484,8 +492,7 @@ class OwnRecommender:
                 some.assign(user=some["user"] - start).reset_index(drop=True), stop - start, rows.n_items
             )
             for user, scores in zip(users[start:stop], self.score(part), strict=True):
-                best = np.argsort(-scores, kind="stable")[: min(k, int(np.isfinite(scores).sum()))]
-                listed = self._listed(best, scores)
+                listed = self._listed(scores, k)
                 listed.insert(0, "rank", np.arange(1, len(listed) + 1))
                 listed.insert(0, "user_id", user)
                 tables.append(listed)
@@ -529,68 +536,43 @@ class OwnRecommender:
             ) from None
 
 
-def _total(parts: list[tuple[NDArray, float]], among: NDArray[np.bool_]) -> NDArray[np.float64]:
+def _total(parts: Parts, among: NDArray[np.bool_]) -> NDArray[np.float64]:
     """Sum of weight x z-score over the parts of a mix, (n_users, n_items)."""
-    return np.sum([w * _zscores(np.asarray(part, dtype=np.float64), among) for part, w in parts], axis=0)
+    scored = [w * _zscores(np.asarray(part, dtype=np.float64), among) for part, w in parts.values()]
+    return np.sum(scored, axis=0)
 
 
 def fit_own(
     data: OwnData, vectors: NDArray | None, settings: Settings, *, max_items: int = 6000
 ) -> OwnRecommender:
     """Fit the recommender that ``evaluate_own`` measured, with the settings it chose, on all rows."""
-    rows = data.dataset.interactions
-    arrays: dict[str, NDArray] = {"counts": Popularity().fit(rows).counts}
-    ease = rows.n_items <= max_items
-    if ease and settings.mix[0]:
-        arrays["weights"] = EASE(settings.regularization, settings.decay).fit(rows).weights
+    rows, items = data.dataset.interactions, data.dataset.items
+    counts = Popularity().fit(rows).counts
+    arrays: dict[str, NDArray] = {"counts": counts}
+    ease = _ease(settings).fit(rows) if rows.n_items <= max_items else None
+    if ease is not None and settings.mix[0]:
+        arrays["weights"] = ease.weights
     if vectors is not None:
         arrays["vectors"] = normalize(center(vectors)).astype(np.float32)
-        if (arrays["counts"] == 0).any() and settings.new_mix[0]:
-            arrays["new_weights"] = _new_weights(rows, vectors, settings, ease)
-    items = data.dataset.items
+        if (counts == 0).any() and settings.new_mix[0]:
+            ridge = RidgeToScores(vectors, ease, settings.ridge, gamma=1.0, prefitted=True)
+            arrays["new_weights"] = Explainer(ridge.fit(rows)).weights.astype(np.float32) * (counts == 0)
     return OwnRecommender(items["item_id"].tolist(), items["title"].tolist(), settings, arrays)
-
-
-def _new_weights(rows: Interactions, vectors: NDArray, settings: Settings, ease: bool) -> NDArray:
-    """Weights of unmet items: RidgeToScores is linear in the history, so one history of one item gives each row."""
-    each = Interactions(
-        pd.DataFrame({"user": np.arange(rows.n_items), "item": np.arange(rows.n_items)}),
-        rows.n_items,
-        rows.n_items,
-    )
-
-    class Rows:
-        """EASE's scores of histories of one item."""
-
-        def fit(self, train: Interactions) -> Rows:
-            return self
-
-        def score(self, users: Any) -> NDArray[np.float32]:
-            return base[users]
-
-    base = EASE(settings.regularization).fit(rows).weights if ease else np.eye(rows.n_items, dtype=np.float32)
-    counts = rows.matrix().getnnz(axis=0)
-    model = RidgeToScores(vectors, Rows(), settings.ridge, gamma=1.0, prefitted=True)
-    # RidgeToScores takes the items with a row as warm: these
-    warm = Interactions(each.frame[counts > 0], rows.n_items, rows.n_items)
-    predicted = model.fit(warm).score(np.arange(rows.n_items))
-    return np.where(counts == 0, predicted, 0.0).astype(np.float32)
 
 
 def write_whole(path: str | Path, write: Callable[[IO[bytes]], Any]) -> None:
     """Write a file beside its place and move it there, so that nobody finds half of it.
 
-    DataError if the folder cannot be written to.
+    DataError if the file cannot be written.
     """
     target = Path(path)
+    part = target.with_name(f".{target.name}.part")
     try:
-        with tempfile.NamedTemporaryFile(dir=target.parent, prefix=f".{target.name}.", delete=False) as file:
-            try:
-                write(file)
-            except BaseException:
-                file.close()
-                os.unlink(file.name)
-                raise
-        os.replace(file.name, target)
+        with part.open("wb") as file:
+            write(file)
+        part.replace(target)
     except OSError as error:
         raise DataError(f"{target} cannot be written: {error.strerror}.") from None
+    finally:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)

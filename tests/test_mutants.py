@@ -22,10 +22,10 @@ MUTANTS = {
         "* length\n",
         "test_own_data.py::test_contributions_add_up_to_the_score",
     ),
-    "new items are warm": (
+    "new items are scored by another ridge": (
         "own_recommender.py",
-        "each.frame[counts > 0]",
-        "each.frame[counts >= 0]",
+        "ease, settings.ridge, gamma=1.0",
+        "None, settings.ridge, gamma=1.0",
         "test_own_data.py::test_the_saved_recommender_scores_like_the_fusion_that_was_measured",
     ),
     "a user in two splits counts twice": (
@@ -33,6 +33,12 @@ MUTANTS = {
         "each = gaps.groupby(level=0).mean().to_numpy()",
         "each = gaps.to_numpy()",
         "test_own_data.py::test_difference_is_the_paired_one_and_averages_over_splits",
+    ),
+    "nine users prove something": (
+        "own_recommender.py",
+        "if users < ENOUGH:",
+        "if users < 2:",
+        "test_own_data.py::test_few_users_prove_nothing_and_equal_rows_do_not_differ",
     ),
     "the list holds what the user has": (
         "own_recommender.py",

@@ -307,8 +307,11 @@ def test_no_pickle_and_no_half_files(
         "evil.npz",
         "kept.csv",
     ]
-    with pytest.raises(DataError, match="cannot be written"):
-        write_whole(tmp_path / "no" / "such.csv", lambda file: file.write(b""))
+    (tmp_path / "folder").mkdir()
+    for taken in ("no/such.csv", "kept.csv/such.csv", "folder"):
+        with pytest.raises(DataError, match="cannot be written"):
+            write_whole(tmp_path / taken, lambda file: file.write(b""))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["evil.npz", "folder", "kept.csv"]
 
 
 # --- Parts
@@ -354,6 +357,20 @@ def test_the_interval_over_splits_is_students() -> None:
     assert over_splits(a, b) == pytest.approx((known.low, known.high))
 
 
+def test_few_users_prove_nothing_and_equal_rows_do_not_differ() -> None:
+    rows, items, vectors = made(n_users=9)
+    few = evaluate_own(read_own(rows, items), vectors, cold_seeds=2).verdicts
+    assert len(few) == 4 and all("not proven, too few users" in verdict.en for verdict in few)
+    data = read_own(rows.assign(user_id=rows["user_id"] + "a"), items)
+    once = evaluate_own(data, vectors, cold_seeds=1)
+    assert "One split of the items is no basis" in once.text() and len(once.verdicts) == 2
+    assert (
+        evaluate_own(read_own(*made()[:2]), max_items=0)
+        .verdicts[0]
+        .en.endswith("no difference for any user.")
+    )
+
+
 def test_without_times_the_held_out_row_is_random_but_seeded() -> None:
     rows, items, _ = made()
     data = read_own(rows.drop(columns="timestamp"), items).dataset.interactions
@@ -375,7 +392,10 @@ def test_the_shop_and_the_packages_are_readable() -> None:
     shop = read_own(*example_files("shop"), columns={"name_en": "title", "description_en": "text"})
     assert (shop.dataset.n_users, shop.dataset.n_items, shop.ordered) == (42, 64, True)
     packages = read_own(*example_files("packages"), columns={"package": "user_id", "requires": "item_id"})
-    assert not packages.ordered and 0.2 < packages.described.mean() < 0.5
+    assert not packages.ordered and (packages.dataset.n_users, packages.described.sum()) == (165, 222)
+    quoted = pd.read_csv(example_files("packages")[1])
+    assert (quoted["summary"].isna() == quoted["licence"].isna()).all()  # every quotation has its licence
+    assert (quoted["summary"].isna() == quoted["version"].isna()).all()
     with pytest.raises(ValueError, match="example must be"):
         example_files("cars")
 
@@ -454,6 +474,22 @@ def test_the_command_evaluates_predicts_saves_and_recommends(
     assert "Why" in capsys.readouterr().out
     assert main(["evaluate", *files, "--columns", "buyer"]) == 2
     assert "write NAME=ROLE" in capsys.readouterr().err
+    before = (tmp_path / "a.csv").read_bytes()
+    for target, message in (
+        ("a.csv", "named twice"),
+        ("lists.csv", "named twice"),
+        (".", "cannot be written"),
+        ("no/m.npz", "cannot be written"),
+    ):
+        twice = ["--predictions", str(lists), "--save", str(tmp_path / target)]
+        assert main(["evaluate", *files, "--columns", "buyer=user_id", *twice]) == 2
+        ended = capsys.readouterr()
+        assert message in ended.err and not ended.out  # refused before anything is computed
+    assert (tmp_path / "a.csv").read_bytes() == before
+    with pytest.raises(SystemExit):
+        main(["recommend", "--model", str(model), "--k", "0"])
+    assert "0 is below 1" in capsys.readouterr().err
+    assert main(["recommend", "--model", str(model), "--new", "--history", "i1"]) == 0
     assert main(["recommend", "--model", str(model), "--history", "nothing"]) == 2
     assert "does not know" in capsys.readouterr().err
 
@@ -486,6 +522,13 @@ def test_what_cannot_be_mended_is_told_without_a_traceback(tmp_path: Path) -> No
             read_own(tmp_path / file, columns={"Clothing ID": "item_id"} if file == "reviews.csv" else None)
     with pytest.raises(DataError, match="no column 'buyer'"):
         read_own(pd.DataFrame({"user": ["a"], "item": ["b"]}), columns={"buyer": "user_id"})
+    (tmp_path / "double.csv").write_text("user,user,item\na,b,c\n")
+    with pytest.raises(DataError, match="'user' appears twice"):
+        read_own(tmp_path / "double.csv")
+    with pytest.raises(DataError, match="separator must be one character"):
+        read_own(tmp_path / "double.csv", separator=";;")
+    with pytest.raises(DataError, match="all 1 rows are rated below 5"):
+        read_own(pd.DataFrame({"user": ["a"], "item": ["b"], "rating": [4]}), min_rating=5)
     with pytest.raises(DataError, match="'who' is no role"):
         read_own(pd.DataFrame({"user": ["a"], "item": ["b"]}), columns={"user": "who"})
 
