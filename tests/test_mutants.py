@@ -16,6 +16,24 @@ TESTS = ROOT / "tests" / "library"
 
 # name: (module, the text as it is, the text as it must not be, tests that must fail)
 MUTANTS = {
+    "the loss looks from picture to text only": (
+        "multimodal.py",
+        "info_nce(texts, pictures, temperature)) / 2",
+        "info_nce(pictures, texts, temperature)) / 2",
+        "test_multimodal.py::test_symmetric_loss_is_the_mean_of_two_cross_entropies",
+    ),
+    "a mirror image is another drawing": (
+        "datasets/drawings.py",
+        "grey[:, :, ::-1]))",
+        "grey[:, :, :]))",
+        "test_drawings.py::test_likeness_is_the_correlation_and_takes_the_mirror_image_for_the_same",
+    ),
+    "a large family may be held out": (
+        "datasets/drawings.py",
+        "(sizes[labels] <= largest)",
+        "(sizes[labels] >= 0)",
+        "test_drawings.py::test_split_keeps_families_whole",
+    ),
     "an explanation weighs the text by the profile's length": (
         "own_recommender.py",
         "/ length\n",
