@@ -34,6 +34,18 @@ MUTANTS = {
         "(sizes[labels] >= 0)",
         "test_drawings.py::test_split_keeps_families_whole",
     ),
+    "a user's old row stays in the stream": (
+        "stream.py",
+        "-np.ones(old.sum())",
+        "np.ones(old.sum())",
+        "test_stream.py::test_streaming_ease_is_ease_fitted_on_all_rows_so_far",
+    ),
+    "a page runs over midnight": (
+        "stream.py",
+        'rows.groupby(["user", "day"]).cumcount()',
+        'rows.groupby(["user"]).cumcount()',
+        "test_stream.py::test_pages_are_those_of_a_loop",
+    ),
     "an explanation weighs the text by the profile's length": (
         "own_recommender.py",
         "/ length\n",
