@@ -484,6 +484,24 @@ MUTANTS = {
         "parts.append(self.ids(codes))",
         "test_two_tower.py::test_an_item_nobody_met_has_no_vector_of_its_own",
     ),
+    "the inputs' step is forgotten": (
+        "compression.py",
+        "* (scale * step)",
+        "* step",
+        "test_compression.py::test_linear_layer_is_integer_arithmetic",
+    ),
+    "a step for each column": (
+        "compression.py",
+        "x.abs().amax(dim=-1, keepdim=True)",
+        "x.abs().amax(dim=0, keepdim=True)",
+        "test_compression.py::test_quantise_is_torchs_rounding",
+    ),
+    "the farthest are neighbours": (
+        "compression.py",
+        "np.argsort(-alike, axis=1",
+        "np.argsort(alike, axis=1",
+        "test_compression.py::test_neighbours_kept_is_a_count",
+    ),
 }
 
 
