@@ -46,6 +46,24 @@ MUTANTS = {
         'rows.groupby(["user"]).cumcount()',
         "test_stream.py::test_pages_are_those_of_a_loop",
     ),
+    "a curve crosses where it first looks above": (
+        "learning_curves.py",
+        "last = below[-1]",
+        "last = below[0]",
+        "test_learning_curves.py::test_a_curve_that_falls_back_crosses_when_it_stays_above",
+    ),
+    "draws do not widen an interval": (
+        "learning_curves.py",
+        "(np.nanmean(table, axis=0), np.nanmean(table, axis=1))",
+        "(np.nanmean(table, axis=0),)",
+        "test_learning_curves.py::test_draws_that_differ_widen_the_interval",
+    ),
+    "mixed rows keep their own": (
+        "learning_curves.py",
+        "np.roll(wrong, 1)",
+        "np.roll(wrong, 0)",
+        "test_learning_curves.py::test_mixed_rows_are_a_permutation_and_none_of_the_share_stays",
+    ),
     "an explanation weighs the text by the profile's length": (
         "own_recommender.py",
         "/ length\n",
