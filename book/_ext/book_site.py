@@ -66,6 +66,7 @@ WORDS = {
         "all": "all protocols",
         "shown": "rows shown",
         "sort": "Sort by",
+        "read_next": "Read next",
     },
     "zh": {
         "chapter": "章节",
@@ -104,6 +105,7 @@ WORDS = {
         "all": "全部方案",
         "shown": "行",
         "sort": "排序依据：",
+        "read_next": "接着读",
     },
 }
 
@@ -220,6 +222,7 @@ def add_page_context(app, pagename, templatename, context, doctree) -> None:
         if 'class="leaderboard"' in body:
             app.add_js_file("leaderboard.js", loading_method="defer")
         context["body"] = re.sub(r"<td>(?=\s*[^\W\d_])", '<td class="words">', body)  # aligned unlike numbers
+        context["body"] += read_next(app, pagename)
     other = "en" if edition(app.config) == "zh" else "zh"
     up = "../" * (pagename.count("/") + 1)
     languages = {"en": "en", "zh": "zh-CN"}
@@ -232,6 +235,26 @@ def add_page_context(app, pagename, templatename, context, doctree) -> None:
         "url": pagename.rsplit("/", 1)[-1] + ".html",
         "language": languages[edition(app.config)],
     }
+
+
+def read_next(app, pagename: str) -> str:
+    """The links of book/read_next.yml at the foot of a page; a target that is not in the book is left out."""
+    path = ROOT / "book/read_next.yml"
+    folder, _, name = pagename.rpartition("/")
+    if folder.partition("/")[0] not in ("book", "notebooks") or not path.exists():
+        return ""
+    places = {docname.rpartition("/")[2]: docname for docname in app.env.found_docs}
+    links = []
+    for target in (yaml.safe_load(path.read_text(encoding="utf-8")) or {}).get(name, []):
+        docname = places.get(target)
+        if docname and docname != pagename and docname in app.env.titles:
+            title = html.escape(app.env.titles[docname].astext())
+            links.append(f'<li><a href="{app.builder.get_relative_uri(pagename, docname)}">{title}</a></li>')
+    words = WORDS[edition(app.config)]["read_next"]
+    items = "".join(links)
+    return items and (
+        f'<nav class="read-next" aria-labelledby="read-next"><p id="read-next">{words}</p><ul>{items}</ul></nav>'
+    )
 
 
 def hide_test_marks(app, doctree) -> None:
