@@ -24,6 +24,7 @@ sys.path.insert(0, str(ROOT))
 TARGET = ROOT / "book/read_next.yml"
 SNAPSHOT = ROOT / "recsys_lib/datasets/book/sections.csv"
 LINKS = 3
+LANGUAGES = ("en", "zh")
 NOT_OFFERED = {
     "index",
     "how_to_read",
@@ -68,19 +69,24 @@ def nearest(
 
 
 def page_vectors(book: pd.DataFrame, encoder) -> tuple[np.ndarray, list[str]]:
-    """Return the pages' vectors, (2, pages, d), and their names in order; each page is encoded by itself, and kept."""
+    """Return the pages' vectors, shape (2, pages, d), and their names in order.
+
+    Each page is encoded by itself, in both languages at once, so that the encoder's cache keeps unchanged pages.
+    """
     from recsys_lib.geometry import center, normalize
 
     pages = list(dict.fromkeys(book["page"]))
-    means = []
-    for language in ("en", "zh"):
-        texts = book[f"heading_{language}"] + "\n" + book[f"text_{language}"]
-        vectors = np.vstack(
-            [encoder.encode(texts[book["page"] == page], show_progress=False) for page in pages]
-        )
-        unit = normalize(center(vectors))
-        means.append([unit[(book["page"] == page).to_numpy()].mean(axis=0) for page in pages])
-    return np.array(means), pages
+    found = []
+    for _, part in book.groupby("page", sort=False):
+        texts = [
+            f"{row[f'heading_{lang}']}\n{row[f'text_{lang}']}"
+            for lang in LANGUAGES
+            for _, row in part.iterrows()
+        ]
+        found.append(encoder.encode(texts, show_progress=False).reshape(2, len(part), -1))
+    unit = [normalize(center(vectors)) for vectors in np.concatenate(found, axis=1)]
+    owner = book["page"].to_numpy()  # the rows of a page stand together
+    return np.array([[vectors[owner == page].mean(axis=0) for page in pages] for vectors in unit]), pages
 
 
 def main() -> int:
