@@ -8,7 +8,7 @@ import re
 IGNORED = re.compile(
     r"^(`{3,}|~{3,}).*?^\1|^\$\$.*?\$\$|^:label:.*?$|`[^`\n]*`|\$[^$\n]+\$|\]\([^)]*\)|<[^>\n]+>|https?://\S+|^#+ .*?$|<!--.*?-->"
     r"|\[\d+\.\d+[^\]]*(?=\])"
-    r"|\b(?:CC BY|Apache)[ -]\d\.\d"
+    r"|\b(?:CC BY(?:-SA)?|Apache)[ -]\d\.\d"
     r"|(?:[Ss]ections?|[Cc]hapters?|§|第)\s?\d+\.\d+(?:(?:\s?(?:[–—,、和与至到]|and|to)\s?)\d+\.\d+)*",
     re.MULTILINE | re.DOTALL,
 )
