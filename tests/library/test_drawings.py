@@ -54,13 +54,12 @@ def test_names_of_variants_have_one_key():
     for a, b in (
         ("red heart", "light blue heart"),
         ("woman’s shoe", "man’s shoe"),
-        ("five o’clock", "eleven-thirty"),
         ("black small square", "white medium-small square"),
         ("dog face", "dog"),
         ("pregnant man", "pregnant woman"),
         ("left arrow", "up arrow"),
     ):
-        assert name_key(a) == name_key(b) or {name_key(a), name_key(b)} == {a, b}
+        assert name_key(a) == name_key(b)
     assert name_key("red heart") == "heart"
     assert name_key("red apple") != name_key("red heart")
     assert name_key("woman") == "woman"  # nothing else is left
@@ -84,7 +83,7 @@ def test_families_are_chains():
     rng = np.random.default_rng(1)
     pictures = rng.integers(0, 256, size=(5, 8, 8, 3), dtype=np.uint8)
     pictures[3] = pictures[2]
-    # 0 and 1 by name, 2 and 3 by picture, 1 and 2 by name: one chain; 4 alone
+    # 1 and 2 by name, 2 and 3 by picture: one chain; 0 and 4 alone
     found = families(["red heart", "cup", "blue cup", "moon", "sun"], pictures)
     assert found[1] == found[2] == found[3]
     assert len({found[0], found[1], found[4]}) == 3
