@@ -81,8 +81,9 @@ def test_the_library_on_its_lower_bounds(tmp_path: Path) -> None:
 
 
 def test_bounds_and_pins_do_not_mix() -> None:
-    bounds = PROJECT["dependencies"] + PROJECT["optional-dependencies"]["models"]
-    assert all(re.fullmatch(r"[a-z-]+>=[\d.]+", requirement) for requirement in bounds)
+    extras = PROJECT["optional-dependencies"]
+    bounds = PROJECT["dependencies"] + extras["models"] + extras["applications"]
+    assert all(re.fullmatch(r"[a-z0-9-]+(\[[a-z-]+\])?>=[\d.]+", requirement) for requirement in bounds)
     pins = [
         line
         for line in (ROOT / "requirements.txt").read_text().splitlines()
@@ -90,7 +91,7 @@ def test_bounds_and_pins_do_not_mix() -> None:
     ]
     assert all(re.fullmatch(r"[A-Za-z0-9._-]+==[^=\s]+", line) for line in pins)
     names = {line.partition("==")[0] for line in pins}
-    assert {requirement.partition(">=")[0] for requirement in bounds} <= names
+    assert {re.split(r"[\[>]", requirement)[0] for requirement in bounds} <= names
     book = [
         line for line in (ROOT / "requirements-book.txt").read_text().splitlines() if not line.startswith("#")
     ]

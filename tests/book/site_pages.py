@@ -20,7 +20,8 @@ HERE = "http://book.invalid/"  # stands for the site's root while addresses are 
 LANGUAGES = {"en": "en", "zh": "zh-CN"}
 BLOCKS = ["p", "li", "dt", "dd", "td", "th", "h1", "h2", "h3", "h4", "figcaption", "pre", "summary"]
 GENERATED = (
-    ".headerlink, .math, script, style, button, .caption-number, .admonition-title, .above-input > summary"
+    ".headerlink, .math, script, style, button, .caption-number, .admonition-title, .above-input > summary,"
+    "nav.read-next"
 )
 
 

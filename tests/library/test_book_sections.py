@@ -59,6 +59,7 @@ CHAPTER = [
 
 
 def test_pages_are_read(tmp_path):
+    pytest.importorskip("yaml")
     (tmp_path / "_toc.yml").write_text(TOC, encoding="utf-8")
     for language in ("en", "zh"):
         write(
@@ -76,6 +77,7 @@ def test_pages_are_read(tmp_path):
 
 
 def test_editions_that_differ_are_refused(tmp_path):
+    pytest.importorskip("yaml")
     (tmp_path / "_toc.yml").write_text(TOC, encoding="utf-8")
     write(tmp_path, "en", "# Page\n\nText.\n", CHAPTER)
     write(tmp_path, "zh", "# Page\n\nText.\n\n## More\n\nText.\n", CHAPTER)
