@@ -108,6 +108,8 @@ def test_the_file_of_the_benchmark() -> None:
     assert table["recall"].between(0, 1).all() and table["visited"].between(0, 1).all()
     assert (table[table["engine"] == "exact"][["recall", "cost"]] == 1).all(axis=None)
     assert not table.duplicated(["run", "items", "engine", "setting"]).any()
+    codes_alone = table[table["engine"] == "IVF-PQ"]
+    assert codes_alone["recall"].max() < 0.95  # section 8.3: they never get there
 
 
 def test_errors_say_what_fits() -> None:
