@@ -151,7 +151,7 @@ def bytes_per_item(index: Any) -> float:
 
 
 def varied(vectors: ArrayLike, size: int, seed: int = 0) -> NDArray[np.float32]:
-    """Make a catalogue of any size from real one: its vectors first, then variations of them, all of length 1.
+    """Make a catalogue of any size from a real one: its vectors first, then variations of them, all of length 1.
 
     A variation is a real vector plus the difference of two others that are near each other (one of the ten nearest):
     it differs from an item as real neighbours differ. It is no new item; it keeps the crowding and the directions of the
