@@ -127,6 +127,16 @@ def largest_inputs(encoder: TextEncoder, texts: Iterable[str], quantile: float =
     quantile : float in (0, 1]
         1 is the largest absolute value of all; less clips rare large ones: the quantile within each batch,
         the largest of the batches.
+
+    Returns
+    -------
+    dict
+        Name of the layer to the range, as for the ``largest`` of `int8_encoder`.
+
+    Raises
+    ------
+    ValueError
+        If `quantile` is outside (0, 1].
     """
     if not 0 < quantile <= 1:
         raise ValueError(f"quantile must lie in (0, 1], not {quantile}")
@@ -188,6 +198,11 @@ def int8_encoder(
         For "static": from `largest_inputs`.
     embeddings : bool
         The tables of embeddings too.
+
+    Raises
+    ------
+    ValueError
+        As for `Int8Linear`; "static" needs the range of every layer.
     """
     new = _changed(encoder)
     tables = {name: m for name, m in new.model.named_modules() if isinstance(m, nn.Embedding)}
@@ -214,7 +229,10 @@ def bfloat16_encoder(encoder: TextEncoder) -> CompressedEncoder:
 
 
 def first_layers(encoder: TextEncoder, layers: int) -> CompressedEncoder:
-    """Return a copy that stops after its first `layers` layers (BERT-like encoders; 0 leaves the embeddings)."""
+    """Return a copy that stops after its first `layers` layers (BERT-like encoders; 0 leaves the embeddings).
+
+    ValueError if there are not so many.
+    """
     stack = encoder.model.encoder.layer
     if not 0 <= layers <= len(stack):
         raise ValueError(f"layers must lie in 0..{len(stack)}, not {layers}")
@@ -251,7 +269,10 @@ def binary_codes(vectors: ArrayLike) -> NDArray[np.uint8]:
 
 
 def hamming(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """Count the bits in which each row of a (n, bytes) differs from each of b (m, bytes): (n, m)."""
+    """Count the bits in which each row of a (n, bytes) differs from each of b (m, bytes): (n, m).
+
+    ValueError if the widths differ.
+    """
     if a.shape[1] != b.shape[1]:
         raise ValueError(f"codes must have the same width, not {a.shape[1]} and {b.shape[1]} bytes")
     return np.stack([np.bitwise_count(row ^ b).sum(axis=1, dtype=np.int64) for row in a])
@@ -261,6 +282,7 @@ def neighbours_kept(vectors: ArrayLike, reference: ArrayLike, k: int = 10) -> fl
     """Share of each row's `k` nearest rows by cosine in `reference` that are among its nearest in `vectors`.
 
     1 if the lists agree, about k / n for unrelated vectors. Both (n, any width); the rows' own place is left out.
+    ValueError if the numbers of rows differ or `k` is not in 1..n - 1.
     """
     lists = []
     for some in (vectors, reference):
@@ -281,7 +303,10 @@ def neighbours_kept(vectors: ArrayLike, reference: ArrayLike, k: int = 10) -> fl
 def token_vectors(
     encoder: TextEncoder, entries: ArrayLike | None = None, batch_size: int = 128
 ) -> NDArray[np.float32]:
-    """Encode entries of the vocabulary one by one, as [CLS] entry [SEP]: (entries, d); all of them by default."""
+    """Encode entries of the vocabulary one by one, as [CLS] entry [SEP]: (entries, d); all of them by default.
+
+    ValueError if the tokenizer has no [CLS] or [SEP].
+    """
     tokenizer = encoder.tokenizer
     start, end = tokenizer.cls_token_id, tokenizer.sep_token_id
     if start is None or end is None:
@@ -297,7 +322,10 @@ def token_vectors(
 
 
 def frequency_weights(n: int, a: float = 1e-4) -> NDArray[np.float64]:
-    """Weights a / (a + p) of n tokens sorted by frequency, if the r-th has p proportional to 1 / (r + 1) (Zipf)."""
+    """Weights a / (a + p) of n tokens sorted by frequency, if the r-th has p proportional to 1 / (r + 1) (Zipf).
+
+    ValueError unless n >= 1 and a > 0.
+    """
     if n < 1 or not a > 0:
         raise ValueError(f"at least one token and a positive `a`, please: {n}, {a}")
     p = 1 / np.arange(2, n + 2)
@@ -316,6 +344,8 @@ def static_model(
     ----------
     dims : int
         Width after PCA, at most the encoder's.
+    a : float, > 0
+        See `frequency_weights`; the smaller, the less a frequent token weighs.
     texts : iterable of str, optional
         Encode only the entries that occur in these texts; the rest get zeros. By default all.
 

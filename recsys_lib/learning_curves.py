@@ -37,6 +37,11 @@ def mean_interval(values: ArrayLike, level: float = 0.95) -> tuple[float, float,
     Returns
     -------
     (mean, low, high)
+
+    Raises
+    ------
+    ValueError
+        If the shape is another, no value is known, or the level is not in (0, 1).
     """
     table = np.asarray(values, dtype=np.float64)
     if table.ndim != 2 or not 0 < level < 1 or np.isnan(table).all():
@@ -66,6 +71,11 @@ def crossing(sizes: ArrayLike, rising: ArrayLike, rival: ArrayLike) -> float:
     -------
     float
         0 if the rising curve is above at every size, infinity if it is not above at the largest.
+
+    Raises
+    ------
+    ValueError
+        If the sizes do not rise, the lengths differ or a value is not finite; also in `fit_power_law`.
     """
     x, a, b = _curves(sizes, rising, rival)
     gap = a - b
@@ -99,6 +109,11 @@ def crossing_interval(
     Returns
     -------
     (low, high), where 0 and infinity mean beyond the first and the last size
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit, there are no resamples, or the level is not in (0, 1).
     """
     x = np.asarray(sizes, dtype=np.float64)
     a, b = np.asarray(rising, dtype=np.float64), np.asarray(rival, dtype=np.float64)
@@ -167,7 +182,8 @@ def add_interactions(rows: Interactions, share: float, seed: int = 0) -> Interac
     """Add ``share`` times as many random rows as there are: clicks that mean nothing.
 
     Every pair of a user who has rows and an item that the user has not met is as likely as any other. An added row
-    bears the time of one of the user's own, where there are times; ratings and other columns are dropped.
+    bears the time of one of the user's own, where there are times; ratings and other columns are dropped. ValueError if
+    ``share`` is negative or there are not so many free pairs.
     """
     if share < 0:
         raise ValueError(f"share must not be negative, got {share}")

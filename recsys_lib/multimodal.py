@@ -57,7 +57,7 @@ def to_tensor(pictures: NDArray[np.uint8]) -> Tensor:
 
 
 def augment(pictures: Tensor, generator: torch.Generator) -> Tensor:
-    """Turn, zoom, shift and tint each picture a little, mirror every other one; the ground stays white.
+    """Turn, zoom, shift and tint each picture a little, mirror it by the toss of a coin; the ground stays white.
 
     Parameters
     ----------
@@ -131,6 +131,8 @@ class Pair(nn.Module):
     ) -> Pair:
         """Train both encoders with `symmetric_info_nce`; at every step each picture meets one of its texts.
 
+        What does not fill a last batch is left out of the epoch.
+
         Parameters
         ----------
         pictures : uint8 (n, h, w, 3), n >= 2
@@ -140,7 +142,7 @@ class Pair(nn.Module):
         Raises
         ------
         ValueError
-            If the numbers of rows differ.
+            If there are fewer than two pictures or the numbers of rows differ.
         """
         images, words = to_tensor(pictures), torch.stack([_float(x) for x in texts], dim=1)
         n = len(images)

@@ -139,6 +139,11 @@ def families(names: Sequence[str], pictures: NDArray[np.uint8], threshold: float
     Returns
     -------
     int array (n,), families numbered from 0
+
+    Raises
+    ------
+    ValueError
+        If there is not one name for each picture.
     """
     if len(names) != len(pictures):
         raise ValueError(f"one name a picture, please: {len(names)} and {len(pictures)}")
@@ -174,6 +179,11 @@ def split_families(
     Returns
     -------
     dict of sorted row numbers: "train", "validation", "test", "apart"
+
+    Raises
+    ------
+    ValueError
+        If a share is not above 0 or they leave nothing for training.
     """
     labels = np.asarray(families)
     validation, test = shares
