@@ -37,6 +37,7 @@ def test_the_file_names_exactly_the_pages_of_the_contents() -> None:
 
 def test_every_page_has_links_that_exist_and_none_to_itself() -> None:
     pages = set(contents())
+    assert pages >= NOT_OFFERED, f"tools/read_next.py: NOT_OFFERED names {NOT_OFFERED - pages}"
     for page, targets in the_file().items():
         assert 2 <= len(targets) <= LINKS and len(set(targets)) == len(targets), f"{page}: {COMMAND}"
         assert page not in targets, f"{page}: {COMMAND}"

@@ -77,9 +77,17 @@ def test_the_given_encoder_is_not_changed(encoder):
         c.bfloat16_encoder(encoder),
         c.first_layers(encoder, 1),
     ):
-        close = new.encode(TEXTS, show_progress=False)
-        assert np.abs(close - before).max() > 1e-5
+        assert np.abs(new.encode(TEXTS, show_progress=False) - before).max() > 1e-5
     np.testing.assert_array_equal(encoder.encode(TEXTS, show_progress=False), before)
+
+
+def test_rounding_changes_the_vectors_little(encoder):
+    exact = encoder.encode(TEXTS, show_progress=False)
+    for new in (c.int8_encoder(encoder, embeddings=True), c.bfloat16_encoder(encoder)):
+        assert np.corrcoef(new.encode(TEXTS, show_progress=False).ravel(), exact.ravel())[0, 1] > 0.999
+    halves = c.bfloat16_encoder(encoder).model.parameters()
+    for half, whole in zip(halves, encoder.model.parameters(), strict=True):
+        assert torch.equal(half.float(), whole.bfloat16().float())
 
 
 def test_first_layers_are_the_hidden_states(encoder):
@@ -95,6 +103,16 @@ def test_ranges_are_the_largest_inputs(encoder):
     found = c.largest_inputs(encoder, TEXTS)
     assert set(found) == set(c.linear_layers(encoder.model)) and len(found) == 36
     assert all(c.largest_inputs(encoder, TEXTS, 0.9)[name] < value for name, value in found.items())
+    words = ("comedy", "drama", "space", "war", "friends", "dog", "children")
+    texts = [f"{a} {b}" for a in words for b in words]  # all of one length, more than a batch
+    ids = encoder.tokenizer(texts, return_tensors="pt")
+    with torch.inference_mode():
+        states = encoder.model(**ids, output_hidden_states=True).hidden_states
+    many = c.largest_inputs(encoder, texts)
+    for layer in range(6):
+        assert many[f"encoder.layer.{layer}.attention.self.query"] == pytest.approx(
+            float(states[layer].abs().max()), rel=1e-4
+        )
     static = c.int8_encoder(encoder, "static", "row", found).encode(TEXTS, show_progress=False)
     exact = encoder.encode(TEXTS, show_progress=False)
     assert np.corrcoef(static.ravel(), exact.ravel())[0, 1] > 0.99

@@ -489,7 +489,8 @@ def test_the_command_evaluates_predicts_saves_and_recommends(
     with pytest.raises(SystemExit):
         main(["recommend", "--model", str(model), "--k", "0"])
     assert "0 is below 1" in capsys.readouterr().err
-    assert main(["recommend", "--model", str(model), "--new", "--history", "i1"]) == 0
+    assert main(["recommend", "--model", str(model), "--new", "--history", "i77,i78,i79"]) == 0
+    assert "Nothing is left to recommend" in capsys.readouterr().out
     assert main(["recommend", "--model", str(model), "--history", "nothing"]) == 2
     assert "does not know" in capsys.readouterr().err
 
