@@ -101,3 +101,9 @@ def test_a_chapter_names_the_extras_it_needs(small_book: Path) -> None:
     nbformat.write(notebook, path)
     set_repository.write(small_book, URL)
     assert f'"recsys-lib[models,applications] @ git+{URL}@main"' in path.read_text().replace('\\"', '"')
+
+
+def test_chapters_that_read_the_clothing_reviews_install_pyarrow() -> None:
+    facts = [nbformat.read(path, as_version=4).metadata["book"] for path in set_repository.notebooks(ROOT)]
+    readers = [each for each in facts if "clothing-reviews" in each.get("data", [])]
+    assert readers and all("data" in each.get("extras", []) for each in readers)
