@@ -24,12 +24,11 @@ HERE = {  # settings that Ray reads when it is imported
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # on Linux too: listen on loopback only
     "RAY_worker_niceness": "0",  # by default workers give way to everything else on the machine
 }
+STORE = 100 * 2**20  # bytes of shared memory of the local Ray: only names of files travel through it
 
 
 @contextlib.contextmanager
-def ray_session(
-    address: str | None = None, cpus: int = 2, store_megabytes: int = 100, quiet: bool = True
-) -> Iterator[None]:
+def ray_session(address: str | None = None, cpus: int = 2, quiet: bool = True) -> Iterator[None]:
     """Start Ray and shut it down again: a small one on this machine, or a connection to a cluster.
 
     Usage reports are off. Let this import Ray (do not import it before), so that its settings are read.
@@ -39,8 +38,8 @@ def ray_session(
     address : str, optional
         Of a running cluster, such as ``"auto"`` or ``"ray://head:10001"``; by default Ray starts here, on loopback,
         without its dashboard.
-    cpus, store_megabytes : int
-        Of the local Ray: cores it may plan with, and size of its shared memory.
+    cpus : int
+        Cores that the local Ray may plan with.
     quiet : bool
         Throw away what is printed and logged meanwhile: Ray reports on each start and each accident. Errors are raised
         all the same.
@@ -52,11 +51,10 @@ def ray_session(
         import ray
 
         if address is None:
-            store = store_megabytes * 2**20
             ray.init(
                 "local",
                 num_cpus=cpus,
-                object_store_memory=store,
+                object_store_memory=STORE,
                 include_dashboard=False,
                 log_to_driver=not quiet,
             )
@@ -208,7 +206,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--actors", type=int, default=1)
     parser.add_argument("--address", help="of a Ray cluster; by default Ray starts on this machine")
     options = parser.parse_args(arguments)
-    with ray_session(options.address):
+    with ray_session(options.address, cpus=max(2, options.actors)):
         texts = encode_parquet(options.source, options.target, options.model, actors=options.actors)
     print(texts, "texts encoded")
 
