@@ -250,6 +250,8 @@ class _Bench:
             why = "without text new items cannot be told apart", "没有文本，新物品无从区分"
         elif (self.rows.matrix().getnnz(axis=0) > 0).sum() < 20:
             why = "fewer than 20 items have interactions", "有交互的物品不到 20 件"
+        elif not seeds:
+            why = "no split of the items was asked for", "没有要求划分物品"
         splits = [] if why else [cold_item_split(self.rows, seed) for seed in seeds]
         splits = [split for split in splits if len(split.test) and len(split.validation)]
         if not splits or self.vectors is None or self.shuffled is None:
@@ -435,8 +437,12 @@ class OwnRecommender:
         """The ``k`` best items for a history of item ids, oldest first: item_id, title, score.
 
         ``new`` ranks only items that nobody had met when the recommender was fitted, by their texts. ValueError if
-        the history holds an unknown id.
+        the history holds an unknown id, or ``new`` is asked of a recommender without texts.
         """
+        if new and self.vectors is None:
+            raise ValueError(
+                "without texts new items cannot be told apart: evaluate with texts, or do not ask for new items"
+            )
         return self._listed(self.score(self._history(history), new)[0], k)
 
     def _listed(self, scores: NDArray[np.float64], k: int) -> pd.DataFrame:

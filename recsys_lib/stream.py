@@ -51,11 +51,7 @@ def prequential_pages(interactions: Interactions, size: int = 10) -> pd.DataFram
     rows["place"] = rows.groupby("user").cumcount()
     within = rows.groupby(["user", "day"]).cumcount()
     rows["start"] = rows["place"] - within % size
-    first = within % size == 0
-    numbers = pd.Series(np.cumsum(first) - 1, index=rows.index)[first]
-    keys = pd.MultiIndex.from_frame(rows.loc[first, ["user", "start"]])
-    found = keys.get_indexer(pd.MultiIndex.from_frame(rows[["user", "start"]]))
-    rows["page"] = numbers.to_numpy()[found]
+    rows["page"] = rows.groupby(["user", "start"], sort=False).ngroup()
     return rows[["user", "item", "timestamp", "day", "place", "page", "start"]]
 
 

@@ -364,6 +364,7 @@ def test_few_users_prove_nothing_and_equal_rows_do_not_differ() -> None:
     data = read_own(rows.assign(user_id=rows["user_id"] + "a"), items)
     once = evaluate_own(data, vectors, cold_seeds=1)
     assert "One split of the items is no basis" in once.text() and len(once.verdicts) == 2
+    assert "no split of the items was asked for" in evaluate_own(data, vectors, cold_seeds=0).text()
     assert (
         evaluate_own(read_own(*made()[:2]), max_items=0)
         .verdicts[0]
@@ -489,8 +490,11 @@ def test_the_command_evaluates_predicts_saves_and_recommends(
     with pytest.raises(SystemExit):
         main(["recommend", "--model", str(model), "--k", "0"])
     assert "0 is below 1" in capsys.readouterr().err
-    assert main(["recommend", "--model", str(model), "--new", "--history", "i77,i78,i79"]) == 0
+    everything = ",".join(items["item_id"])
+    assert main(["recommend", "--model", str(model), "--history", everything]) == 0
     assert "Nothing is left to recommend" in capsys.readouterr().out
+    assert main(["recommend", "--model", str(model), "--new", "--history", "i1"]) == 2
+    assert "without texts new items cannot be told apart" in capsys.readouterr().err
     assert main(["recommend", "--model", str(model), "--history", "nothing"]) == 2
     assert "does not know" in capsys.readouterr().err
 
