@@ -221,7 +221,7 @@ def add_page_context(app, pagename, templatename, context, doctree) -> None:
         body = body.replace("<td>NaN</td>", "<td>–</td>")  # what a model without chance has for its sd
         if 'class="leaderboard"' in body:
             app.add_js_file("leaderboard.js", loading_method="defer")
-        context["body"] = re.sub(r"<td>(?=\s*(?!inf\b)[^\W\d_])", '<td class="words">', body)  # aligned unlike numbers
+        context["body"] = re.sub(r"<td>(?=\s*(?!inf\b)[^\W\d_])", '<td class="words">', body)
         context["body"] += read_next(app, pagename)
     other = "en" if edition(app.config) == "zh" else "zh"
     up = "../" * (pagename.count("/") + 1)
