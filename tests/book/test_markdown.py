@@ -1,10 +1,13 @@
-"""Stars that were meant as bold and show as stars: CommonMark reads `**` by the characters beside it.
+"""The Markdown as a reader sees it: bold that does not render, and chapters called by another one's number.
 
-The trap is `**（…）**` beside a Chinese character, which no rule of CommonMark calls bold.
+CommonMark reads `**` by the characters beside it. The trap is `**（…）**` beside a Chinese character, which no
+rule calls bold: the stars stay.
 """
 
 from __future__ import annotations
 
+import functools
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -92,3 +95,46 @@ def test_bold_is_bold(path: Path) -> None:
 )
 def test_the_check_itself(text: str, loose: bool) -> None:
     assert bool(list(loose_stars(text))) == loose
+
+
+# what leads to a chapter, called by a number: [section 3.7](03_7_x.ipynb), [第 3.7 节](03_7_x.ipynb), [3.7](03_7_x.ipynb)
+LINK = re.compile(
+    r"\[(?:(?:section|chapter) |第 ?)?(\d+(?:\.\d+)?)(?:[^\w\]][^\]]*)?\]\((?:[./]*notebooks/\w\w/)?(\d\d_\w+)\.ipynb",
+    re.IGNORECASE,
+)
+
+
+@functools.cache
+def title_numbers(name: str) -> set[str]:
+    """Return the numbers a chapter may be called by: those in its title, "4.1–4.2 …" and "5 …" for 5.1 too."""
+    cells = nbformat.read(ROOT / "notebooks/en" / f"{name}.ipynb", as_version=4).cells
+    title = re.search(
+        r"^# (.*?)(?::|$)", "\n".join(c.source for c in cells if c.cell_type == "markdown"), re.M
+    )
+    assert title, f"{name} has no title"
+    return set(re.findall(r"\d+(?:\.\d+)?", title[1])) | {name[:4].replace("_", ".").lstrip("0")}
+
+
+def wrong_numbers(text: str) -> list[str]:
+    """Return the links of a Markdown text that call a chapter by a number not its own."""
+    return [m[0] for m in LINK.finditer(text) if m[1] not in title_numbers(m[2])]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_chapters_are_called_by_their_own_number(path: Path) -> None:
+    assert [link for source in prose(path) for link in wrong_numbers(source)] == []
+
+
+@pytest.mark.parametrize(
+    ("text", "wrong"),
+    [
+        ("see [section 3.3](03_7_strengths_and_limits.ipynb)", True),
+        ("见[第 3.3 节](03_7_strengths_and_limits.ipynb)", True),
+        ("[chapter 8.1](../../notebooks/en/08_2_cost.ipynb)", True),
+        ("see [section 3.7](03_7_strengths_and_limits.ipynb)", False),
+        ("见[第 4.2 节](04_1_embeddings_and_cosine.ipynb)和[3.7](03_7_strengths_and_limits.ipynb)", False),
+        ("[two layers, 3.3 times](03_7_strengths_and_limits.ipynb)", False),
+    ],
+)
+def test_the_check_of_numbers_itself(text: str, wrong: bool) -> None:
+    assert bool(wrong_numbers(text)) == wrong
