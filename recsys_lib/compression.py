@@ -20,7 +20,20 @@ from recsys_lib.encoders import TextEncoder, bfloat16_is_fast, pool
 
 ACTIVATIONS = ("none", "dynamic", "static")
 GRAINS = ("row", "tensor")
-INTEGER_PRODUCTS = hasattr(torch, "_int_mm") and torch.backends.cpu.get_cpu_capability() == "AVX512"
+
+
+def _multiplies_integers() -> bool:
+    """Whether torch has a quick product of int8 matrices here: from 2.4 on, with AVX-512."""
+    if torch.backends.cpu.get_cpu_capability() != "AVX512":
+        return False
+    some = torch.ones((32, 32), dtype=torch.int8)
+    try:
+        return bool((torch._int_mm(some, some) == 32).all())
+    except (AttributeError, NotImplementedError, RuntimeError):
+        return False
+
+
+INTEGER_PRODUCTS = _multiplies_integers()
 
 
 def quantise(x: Tensor, rows: bool = False) -> tuple[Tensor, Tensor]:
