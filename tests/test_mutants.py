@@ -16,6 +16,18 @@ TESTS = ROOT / "tests" / "library"
 
 # name: (module, the text as it is, the text as it must not be, tests that must fail)
 MUTANTS = {
+    "excluded items leave the list short": (
+        "serve.py",
+        "asked.k + len(asked.exclude)",
+        "asked.k",
+        "test_serve.py::test_excluded_items_make_room_for_others",
+    ),
+    "of an item clicked twice the older click counts": (
+        "serve.py",
+        "list(dict.fromkeys(reversed(ids)))[::-1]",
+        "list(dict.fromkeys(ids))",
+        "test_serve.py::test_explanations_add_up_to_the_score_and_name_the_clicks",
+    ),
     "the loss looks from picture to text only": (
         "multimodal.py",
         "info_nce(texts, pictures, temperature)) / 2",
