@@ -28,6 +28,24 @@ MUTANTS = {
         "list(dict.fromkeys(ids))",
         "test_serve.py::test_explanations_add_up_to_the_score_and_name_the_clicks",
     ),
+    "weights are cut from below": (
+        "off_policy.py",
+        "np.minimum(weight, at) @",
+        "np.maximum(weight, at) @",
+        "test_off_policy.py::test_over_all_logs_ips_is_right_on_average_and_clipping_too_low",
+    ),
+    "plain IPS divides by the weights": (
+        "off_policy.py",
+        "weight @ reward / len(reward))\n\n\ndef self_normalised",
+        "weight @ reward / weight.sum())\n\n\ndef self_normalised",
+        "test_off_policy.py::test_estimates_are_those_of_loops",
+    ),
+    "a drawn row loses its weight": (
+        "off_policy.py",
+        "estimate(reward[pick], weight[pick])",
+        "estimate(reward[pick], weight)",
+        "test_off_policy.py::test_bootstrap_keeps_rows_together_and_spreads_like_the_formula",
+    ),
     "the loss looks from picture to text only": (
         "multimodal.py",
         "info_nce(texts, pictures, temperature)) / 2",
