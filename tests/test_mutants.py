@@ -45,6 +45,23 @@ MUTANTS = {
         "estimate(reward[pick], weight[pick])",
         "estimate(reward[pick], weight)",
         "test_off_policy.py::test_bootstrap_keeps_rows_together_and_spreads_like_the_formula",
+    "the prior is added": (
+        "llm_ranking.py",
+        "return one - weight * other",
+        "return one + weight * other",
+        "test_llm_ranking.py::test_pmi",
+    ),
+    "rotations are averaged slot by slot": (
+        "llm_ranking.py",
+        "table[r, (c - r) % n]",
+        "table[r, (c + r) % n]",
+        "test_llm_ranking.py::test_rotations_average_the_slot_away",
+    ),
+    "the token after the echo counts": (
+        "local_server.py",
+        "for cut in (1, 0):",
+        "for cut in (0,):",
+        "test_llm_ranking.py::test_a_server_gives_the_same_likelihoods",
     ),
     "the loss looks from picture to text only": (
         "multimodal.py",
