@@ -154,12 +154,13 @@ def memory(model: Any) -> dict[str, np.ndarray]:
     """Ranks among ten: the next film of the data set's order, forwards and backwards; elements; a film's year."""
     found, rng = {}, np.random.default_rng(0)
     for name, lines, n in (("films", list(titles), 40), ("elements", ELEMENTS.split(), 30)):
-        starts = rng.choice(len(lines) - 20, n, replace=False)
+        starts = rng.choice(len(lines) - 20, n, replace=False).tolist()
         found[f"{name}_forward"] = next_line_ranks(model, lines, starts)
         found[f"{name}_backward"] = next_line_ranks(model, lines[::-1], starts)
     years = data.items["year"].to_numpy(dtype=float)
     films = rng.choice(np.flatnonzero(years > 0), 41, replace=False)
-    right, wrong = [], []
+    right: list[float] = []
+    wrong: list[float] = []
     for film, other in pairwise(films):
         rest = rng.choice(np.unique(years[(years > 0) & (years != years[film])]), 9, replace=False)
         some = [f"{int(y)})" for y in (years[film], *rest)]
