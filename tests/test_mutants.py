@@ -45,6 +45,7 @@ MUTANTS = {
         "estimate(reward[pick], weight[pick])",
         "estimate(reward[pick], weight)",
         "test_off_policy.py::test_bootstrap_keeps_rows_together_and_spreads_like_the_formula",
+    ),
     "the prior is added": (
         "llm_ranking.py",
         "return one - weight * other",
