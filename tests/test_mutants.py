@@ -45,6 +45,29 @@ MUTANTS = {
         "estimate(reward[pick], weight[pick])",
         "estimate(reward[pick], weight)",
         "test_off_policy.py::test_bootstrap_keeps_rows_together_and_spreads_like_the_formula",
+    "the next level clusters what the last one clustered": (
+        "models/semantic_ids.py",
+        "rest = rest - means.cluster_centers_[means.predict(rest)]",
+        "rest = rest - 0 * means.cluster_centers_[means.predict(rest)]",
+        "test_semantic_ids.py::test_digits_are_those_of_kmeans_step_by_step",
+    ),
+    "the beam keeps the least likely prefixes": (
+        "models/semantic_ids.py",
+        'np.argsort(-scores, kind="stable")[:width]',
+        'np.argsort(scores, kind="stable")[:width]',
+        "test_semantic_ids.py::test_a_full_beam_is_all_ids_in_order",
+    ),
+    "a digit is written without those before it": (
+        "models/semantic_ids.py",
+        "x = x + self.before[i](prefixes[..., i])",
+        "x = x + 0 * self.before[i](prefixes[..., i])",
+        "test_semantic_ids.py::test_a_digit_depends_on_those_before_it",
+    ),
+    "a shelf counts its films once more": (
+        "models/next_shelf.py",
+        "/ np.bincount(shelf[warm], minlength=self.shelves)",
+        "* np.bincount(shelf[warm], minlength=self.shelves)",
+        "test_next_shelf.py::test_scores_are_those_of_a_loop",
     ),
     "the prior is added": (
         "llm_ranking.py",
