@@ -45,6 +45,7 @@ MUTANTS = {
         "estimate(reward[pick], weight[pick])",
         "estimate(reward[pick], weight)",
         "test_off_policy.py::test_bootstrap_keeps_rows_together_and_spreads_like_the_formula",
+    ),
     "the next level clusters what the last one clustered": (
         "models/semantic_ids.py",
         "rest = rest - means.cluster_centers_[means.predict(rest)]",
