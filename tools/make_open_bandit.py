@@ -24,7 +24,16 @@ COLUMNS = ("item_id", "position", "click", "propensity_score")
 
 def wheel(folder: Path) -> Path:
     """Download the wheel into ``folder``."""
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--dest", folder]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "--no-deps",
+        "--only-binary=:all:",
+        "--dest",
+        str(folder),
+    ]
     subprocess.run([*command, PACKAGE], check=True)
     return next(folder.glob("*.whl"))
 
