@@ -114,12 +114,15 @@ class Trie:
 class Digits(nn.Module):
     """Items as sums of their digits' vectors: a table (size, d) a level, in the place of one row an item."""
 
+    digits: Tensor
+
     def __init__(self, ids: Tensor, sizes: list[int], d: int) -> None:
         super().__init__()
         self.register_buffer("digits", ids, persistent=False)
-        self.tables = nn.ModuleList(nn.Embedding(size, d) for size in sizes)
-        for table in self.tables:
+        tables = [nn.Embedding(size, d) for size in sizes]
+        for table in tables:
             nn.init.normal_(table.weight, std=0.1 / len(sizes) ** 0.5)
+        self.tables = nn.ModuleList(tables)
 
     def forward(self) -> Tensor:
         """Return the vectors of all items (n_items, d)."""
