@@ -96,8 +96,8 @@ def evaluate_own(
     """
     rows = data.dataset.interactions if data.ordered else shuffled_rows(data.dataset.interactions, seed)
     ease = rows.n_items <= max_items
-    shuffled = None if vectors is None else _shuffled(vectors, data.described, seed)
-    bench = _Bench(rows, data.ordered, vectors, shuffled, k, seed, ease, HonestTable(notes=list(data.notes)))
+    table = HonestTable(notes=list(data.notes))
+    bench = _Bench(rows, data.ordered, vectors, data.described, k, seed, ease, table)
     if not ease:
         limit = f"max_items = {max_items}"
         say(
@@ -160,12 +160,12 @@ def _mixture(models: Sequence[Any], weights: Sequence[float], **options: Any) ->
 
 @dataclass
 class _Bench:
-    """What is measured on: rows, vectors and the same shuffled, and the table to fill in."""
+    """What is measured on: rows, vectors and which of them describe an item, and the table to fill in."""
 
     rows: Interactions
     ordered: bool
     vectors: NDArray | None
-    shuffled: NDArray | None
+    described: NDArray[np.bool_]
     k: int
     seed: int
     ease: bool
@@ -199,9 +199,9 @@ class _Bench:
         fusion = add("fusion 融合", self.fusion(self.vectors, chosen))
         self.table.warm = report
         _verdict(self.table, "warm: fusion − popularity", "常规：融合 − 热门", [fusion], [popular])
-        if self.shuffled is not None:
-            other = self.choose(split.train, held, self.shuffled)
-            control = add(CONTROL, self.fusion(self.shuffled, other))
+        if self.vectors is not None:
+            shuffled = _shuffled(self.vectors, self.described, self.seed)
+            control = add(CONTROL, self.fusion(shuffled, self.choose(split.train, held, shuffled)))
             en, zh = "warm: fusion − fusion with shuffled texts", "常规：融合 − 打乱文本的融合"
             _verdict(self.table, en, zh, [fusion], [control])
         names = ("EASE", "text", "popularity")
@@ -246,15 +246,15 @@ class _Bench:
     def cold(self, seeds: Sequence[int]) -> None:
         """Fill in the report on held-out items."""
         why = None
-        if self.vectors is None or self.shuffled is None:
+        if self.vectors is None:
             why = "without text new items cannot be told apart", "没有文本，新物品无从区分"
         elif (self.rows.matrix().getnnz(axis=0) > 0).sum() < 20:
             why = "fewer than 20 items have interactions", "有交互的物品不到 20 件"
         elif not seeds:
             why = "no split of the items was asked for", "没有要求划分物品"
-        splits = [] if why else [cold_item_split(self.rows, seed) for seed in seeds]
-        splits = [split for split in splits if len(split.test) and len(split.validation)]
-        if not splits or self.vectors is None or self.shuffled is None:
+        drawn = [] if why else [(seed, cold_item_split(self.rows, seed)) for seed in seeds]
+        drawn = [(seed, split) for seed, split in drawn if len(split.test) and len(split.validation)]
+        if not drawn or self.vectors is None:
             why = why or ("too few rows", "行数太少")
             say(
                 self.table.notes,
@@ -263,15 +263,17 @@ class _Bench:
             )
             return
         results: dict[str, list[Result]] = {}
-        for split in splits:
+        for seed, split in drawn:
             last, items, settings = split.fit_part, split.candidates, self.table.settings
-            models: dict[str, Any] = {"random 随机": RandomModel(self.seed), "popularity 热门": Popularity()}
+            # drawn anew for each split: one lucky order of few items would stand for all of them
+            shuffled = _shuffled(self.vectors, self.described, seed)
+            models: dict[str, Any] = {"random 随机": RandomModel(seed), "popularity 热门": Popularity()}
             if self.ease:
                 models[_EASE[self.ordered]] = _ease(settings)
             models["text 文本"] = _content(self.vectors, settings)
-            for name, texts in (("fusion 融合", self.vectors), (CONTROL, self.shuffled)):
+            for name, texts in (("fusion 融合", self.vectors), (CONTROL, shuffled)):
                 chosen = self.choose_new(split.train, split.validation, split.validation_candidates, texts)
-                if name != CONTROL and split is splits[0]:
+                if name != CONTROL and seed == drawn[0][0]:
                     self.table.settings = chosen
                 both = [self.ridge(texts, chosen), _content(texts, chosen)]
                 models[name] = _mixture(both, chosen.new_mix, candidates=items)
@@ -280,12 +282,13 @@ class _Bench:
                     model.fit(last), split.test, seen=last, candidates=items, k=self.k, name=name
                 )
                 results.setdefault(name, []).append(result)
-        number = len(splits[0].candidates) if splits[0].candidates is not None else 0
-        about = f"{number} random items without any training row, only these ranked; {len(splits)} splits"
+        candidates = drawn[0][1].candidates
+        number = 0 if candidates is None else len(candidates)
+        about = f"{number} random items without any training row, only these ranked; {len(drawn)} splits"
         self.table.cold = Report(f"cold items: {about}; 新物品评测")
         for name, some in results.items():
             self.table.cold.add(some, name)
-        if len(splits) == 1:
+        if len(drawn) == 1:
             say(
                 self.table.notes,
                 "One split of the items is no basis for a verdict on new ones.",

@@ -172,6 +172,12 @@ MUTANTS = {
         "order = np.random.default_rng(seed).permutation(order)",
         "test_own_data.py::test_shuffling_moves_only_texts_that_exist",
     ),
+    "one order of the texts for all splits": (
+        "own_recommender.py",
+        "shuffled = _shuffled(self.vectors, self.described, seed)",
+        "shuffled = _shuffled(self.vectors, self.described, self.seed)",
+        "test_own_data.py::test_each_split_of_the_items_has_controls_of_its_own",
+    ),
     "a rating equal to the threshold is dropped": (
         "own_data.py",
         'rows["rating"] < min_rating',

@@ -389,6 +389,20 @@ def test_shuffling_moves_only_texts_that_exist() -> None:
     assert (moved[~described] == vectors[~described]).all() and (moved[described] != vectors[described]).any()
 
 
+def test_each_split_of_the_items_has_controls_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows, items, vectors = made()
+    orders: list[bytes] = []
+
+    def spy(vectors: np.ndarray, described: np.ndarray, seed: int) -> np.ndarray:
+        orders.append(_shuffled(np.arange(len(vectors)), described, seed).tobytes())
+        return _shuffled(vectors, described, seed)
+
+    monkeypatch.setattr("recsys_lib.own_recommender._shuffled", spy)
+    table = evaluate_own(read_own(rows, items), vectors, cold_seeds=3)
+    assert table.cold is not None and len(orders) == 4  # once for known items, once for each split
+    assert len(set(orders[1:])) == 3
+
+
 def test_the_shop_and_the_packages_are_readable() -> None:
     shop = read_own(*example_files("shop"), columns={"name_en": "title", "description_en": "text"})
     assert (shop.dataset.n_users, shop.dataset.n_items, shop.ordered) == (42, 64, True)
