@@ -144,12 +144,20 @@ def _mixes(ease: bool, text: bool) -> list[tuple[float, float, float]]:
     return [mix for mix in mixes if text or mix[1] == 0]
 
 
+def _centred(texts: NDArray) -> NDArray[np.float64]:
+    """Centred; the mean that stands for a missing text is exactly zero, whatever rounding leaves: near nothing."""
+    rows = center(texts)
+    lengths = np.linalg.norm(rows, axis=1)
+    rows[lengths < 1e-5 * lengths.max()] = 0.0
+    return rows
+
+
 def _ease(settings: Settings) -> EASE:
     return EASE(settings.regularization, settings.decay)
 
 
 def _content(texts: NDArray, settings: Settings) -> ContentModel:
-    return ContentModel(center(texts), decay=settings.text_decay)
+    return ContentModel(_centred(texts), decay=settings.text_decay)
 
 
 def _mixture(models: Sequence[Any], weights: Sequence[float], **options: Any) -> WeightedFusion:
@@ -236,7 +244,7 @@ class _Bench:
             both = [(one, other) for one in REGULARIZATION for other in decays]
             regularization, decay = _best(both, lambda pair: value(EASE(*pair).fit(train)))
         if texts is not None:
-            text_decay = _best(decays, lambda one: value(ContentModel(center(texts), decay=one).fit(train)))
+            text_decay = _best(decays, lambda one: value(ContentModel(_centred(texts), decay=one).fit(train)))
         chosen = Settings(regularization, decay, text_decay)
         parts = [part and part.fit(train) for part in self.parts(texts, chosen)]
         mixes = _mixes(self.ease, texts is not None)
@@ -562,7 +570,7 @@ def fit_own(
     if ease is not None and settings.mix[0]:
         arrays["weights"] = ease.weights
     if vectors is not None:
-        arrays["vectors"] = normalize(center(vectors)).astype(np.float32)
+        arrays["vectors"] = normalize(_centred(vectors)).astype(np.float32)
         if (counts == 0).any() and settings.new_mix[0]:
             ridge = RidgeToScores(vectors, ease, settings.ridge, gamma=1.0, prefitted=True)
             arrays["new_weights"] = Explainer(ridge.fit(rows)).weights.astype(np.float32) * (counts == 0)

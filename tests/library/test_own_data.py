@@ -415,6 +415,21 @@ def test_the_shop_and_the_packages_are_readable() -> None:
         example_files("cars")
 
 
+def test_items_without_a_text_are_near_nothing_not_each_other() -> None:
+    rows, items, vectors = made()
+    bare = np.arange(len(items)) < 10
+    items.loc[bare, ["text", "title"]] = ""
+    data = read_own(rows, items)
+    filled = np.tile(vectors[~bare].astype(np.float32).mean(axis=0), (len(items), 1))  # as encode_own does
+    filled[~bare] = vectors[~bare]
+    model = fit_own(data, filled, Settings(mix=(0.0, 1.0, 0.0)))
+    assert model.vectors is not None and not model.vectors[bare].any()
+    counts = pd.Series(model.counts, index=model.item_ids)  # text says nothing of i0: popularity answers
+    assert model.recommend(["i0"], 5)["item_id"].tolist() == (
+        counts.drop("i0").sort_values(ascending=False, kind="stable").index[:5].tolist()
+    )
+
+
 def test_too_many_items_leave_ease_out(planted: tuple[OwnData, np.ndarray, HonestTable]) -> None:
     data, vectors, _ = planted
     table = evaluate_own(data, vectors, cold_seeds=1, max_items=10)
