@@ -92,10 +92,10 @@ class Problem(BaseModel):
 
 
 WHY = {
-    400: "The body is no JSON",
+    400: "The body cannot be read",
     404: "An item is unknown",
     409: "The model or the history allows no answer",
-    422: "A value is out of bounds",
+    422: "The body is no JSON, or a value is out of bounds",
     503: "Too many requests wait",
 }
 PROBLEMS: dict[int | str, dict[str, Any]] = {
@@ -135,6 +135,8 @@ def create_app(path: str | Path, *, running: int = 2, waiting: int = 16) -> Fast
     async def invalid(request: Request, error: RequestValidationError) -> Response:
         """Name each wrong field, without sending back what was sent."""
         wrong = [f"{'.'.join(map(str, e['loc'][1:])) or 'body'}: {e['msg']}" for e in error.errors()[:5]]
+        if "json" not in request.headers.get("content-type", ""):
+            wrong = ["the body must be JSON, sent with Content-Type: application/json"]
         return Response(json.dumps({"detail": "; ".join(wrong)[:1000]}), 422, media_type="application/json")
 
     async def compute(work: Callable[[], Any], *ids: str) -> Any:

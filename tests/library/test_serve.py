@@ -188,6 +188,15 @@ def test_broken_bodies_are_refused(client: httpx.Client, body: bytes) -> None:
     assert list(answer.json()) == ["detail"]
 
 
+@pytest.mark.parametrize(
+    "kind", [{}, {"Content-Type": "text/plain"}, {"Content-Type": "multipart/form-data"}]
+)
+def test_json_that_is_not_called_json_is_told_so(client: httpx.Client, kind: dict[str, str]) -> None:
+    answer = client.post("/recommend", content=b'{"k": 5}', headers=kind)
+    assert answer.status_code == 422
+    assert "Content-Type: application/json" in answer.json()["detail"]
+
+
 def test_large_bodies_are_refused_and_the_longest_valid_one_is_not(client: httpx.Client) -> None:
     kind = {"Content-Type": "application/json"}
     assert client.post("/recommend", content=b" " * (BODY + 1), headers=kind).status_code == 413
