@@ -1,13 +1,15 @@
-"""What takes the generator minutes in section 6.7: ``python -m benchmarks.bench_generative [stage]``.
+"""What takes the generator minutes in section 6.7: ``python -m benchmarks.bench_generative [--model NAME] [stage …]``.
 
-Gemma 3 270M ranks sampled candidates of 100 test and 40 validation users (zero-shot, few-shot, tuned by LoRA), answers
-with letters, and continues lists. Each stage keeps an array in ``_build/generative``; when all are there, the table is
-written that section 6.7 reads: scores by row and place, no user and no item named.
+Gemma 3 270M, or the model named, ranks sampled candidates of 100 test and 40 validation users (zero-shot; 50 of the
+test users few-shot and tuned by LoRA), answers with letters, and continues lists. Each stage keeps its arrays in
+``_build/generative/NAME``; what is there goes into one table: scores by row and place, no user and no item named.
+Gemma's is the table that section 6.7 reads; another model's stays in its folder unless ``--out`` says otherwise.
 """
 
 from __future__ import annotations
 
-import sys
+import argparse
+import re
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -27,8 +29,10 @@ from recsys_lib.llm_ranking import (
     target_ranks,
     title_log_likelihood,
 )
+from recsys_lib.local_server import open_model
 from recsys_lib.splits import leave_one_out
 
+GEMMA, STAGES = "gemma-3-270m", ("zero", "few", "letters", "memory", "lora")
 CACHE = Path(__file__).resolve().parent.parent / "_build" / "generative"
 FILE = Path(__file__).resolve().parent.parent / "recsys_lib" / "generative_scores.csv"
 LAST, TEST, VALIDATION, SHOTS, STEPS, BATCH, FEWER = 10, 100, 40, 3, 40, 8, 50
@@ -101,10 +105,10 @@ def loss_of(model: Any, tokenizer: Any, prompts: list[str], targets: list[str]) 
     return torch.nn.functional.cross_entropy(logits, ids[row, place + 1])
 
 
-def tuned(seed: int = 0) -> tuple[TextGenerator, list[float]]:
+def tuned(name: str, seed: int = 0) -> tuple[TextGenerator, list[float]]:
     """LoRA of rank 8 on the lists of the other users: the ten films before, then the next."""
     torch.manual_seed(seed)
-    generator = TextGenerator.from_pretrained("gemma-3-270m")
+    generator = TextGenerator.from_pretrained(name)
     config = LoraConfig(
         r=8, lora_alpha=16, target_modules=["q_proj", "v_proj", "o_proj"], task_type="CAUSAL_LM"
     )
@@ -169,41 +173,46 @@ def memory(model: Any) -> dict[str, np.ndarray]:
     return found | {"year_own": np.array(right), "year_other": np.array(wrong)}
 
 
-def _save(name: str, value: Any) -> None:
-    CACHE.mkdir(parents=True, exist_ok=True)
-    np.save(CACHE / f"{name}.npy", np.asarray(value))
+def folder_of(name: str) -> Path:
+    """Where the arrays of a model are kept: its name, or its address, as a folder."""
+    return CACHE / re.sub(r"[^A-Za-z0-9.-]+", "_", name)
 
 
-def run(stage: str) -> None:
-    """One stage: zero, few, letters, memory or lora."""
+def _save(model: str, name: str, value: Any) -> None:
+    folder_of(model).mkdir(parents=True, exist_ok=True)
+    np.save(folder_of(model) / f"{name}.npy", np.asarray(value))
+
+
+def run(stage: str, name: str = GEMMA) -> None:
+    """One stage, zero, few, letters, memory or lora, of the model of that name (see `open_model`)."""
     if stage == "lora":
-        model, losses = tuned()
+        model, losses = tuned(name)
         print([round(x, 2) for x in losses], flush=True)
-        _save("lora_loss", losses)
+        _save(name, "lora_loss", losses)
     else:
-        model = TextGenerator.from_pretrained("gemma-3-270m")
+        model = open_model(name)
     if stage == "letters":
-        _save("letters", letters(model))
+        _save(name, "letters", letters(model))
         return
     if stage == "memory":
-        for name, ranks in memory(model).items():
-            _save(name, ranks)
+        for key, ranks in memory(model).items():
+            _save(name, key, ranks)
         return
     if stage == "zero":
         for part in ("validation", "test"):
-            _save(f"zero_{part}", scores(model, part))
-        _save("zero_prior", prior(model))
+            _save(name, f"zero_{part}", scores(model, part))
+        _save(name, "zero_prior", prior(model))
         return
     examples = EXAMPLES if stage == "few" else ()
-    _save(f"{stage}_test", scores(model, "test", examples, FEWER))
+    _save(name, f"{stage}_test", scores(model, "test", examples, FEWER))
     items = np.unique(np.hstack(candidates_of("test")[1])[:FEWER])
-    _save(f"{stage}_prior", prior(model, examples, items))
+    _save(name, f"{stage}_prior", prior(model, examples, items))
 
 
-def table() -> None:
-    """Write what is in the cache as one table: name, row, place, value."""
+def table(name: str = GEMMA, out: Path | None = None) -> Path:
+    """Write what is in the model's folder as one table: name, row, place, value."""
     parts = []
-    for path in sorted(CACHE.glob("*.npy")):
+    for path in sorted(folder_of(name).glob("*.npy")):
         values = np.load(path)
         values = values.reshape(len(values), -1) if values.ndim > 1 else values[None]
         row, place = np.nonzero(np.isfinite(values))
@@ -212,10 +221,28 @@ def table() -> None:
                 {"name": path.stem, "row": row, "place": place, "value": values[row, place].round(3)}
             )
         )
-    pd.concat(parts).to_csv(FILE, index=False)
+    out = out or (FILE if name == GEMMA else folder_of(name) / FILE.name)
+    pd.concat(parts).to_csv(out, index=False)
+    return out
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the stages asked for and write the table."""
+    parser = argparse.ArgumentParser(description="Scores of a language model for section 6.7")
+    parser.add_argument("stages", nargs="*", metavar="stage", help=f"of {', '.join(STAGES)} (all of them)")
+    parser.add_argument("--model", default=GEMMA, help="packaged or hub model, or a local server's address")
+    parser.add_argument("--out", type=Path, help="the table's file")
+    wish = parser.parse_args(arguments)
+    server = wish.model.startswith(("http://", "https://"))
+    stages = wish.stages or [s for s in STAGES if not (server and s == "lora")]
+    if unknown := set(stages) - set(STAGES):
+        parser.error(f"no such stage: {', '.join(sorted(unknown))}")
+    if server and "lora" in stages:
+        parser.error("a server's model cannot be tuned: leave out the stage lora")
+    for stage in stages:
+        run(stage, wish.model)
+    print(table(wish.model, wish.out))
 
 
 if __name__ == "__main__":
-    for each in sys.argv[1:] or ("zero", "few", "letters", "memory", "lora"):
-        run(each)
-    table()
+    main()

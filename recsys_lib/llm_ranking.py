@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -129,7 +130,8 @@ def slot_probabilities(
             found = model.log_likelihood(prompt, [f" {letter}" for letter in letters[:n]])
         except LikelihoodNotSupported as error:
             warnings.warn(f"asking for a choice instead: {error}", stacklevel=2)
-            written = model.generate([prompt], max_new_tokens=3)[0].strip()[:1].upper()
+            first = re.match(r"\W*([A-Za-z])\b", model.generate([prompt], max_new_tokens=3)[0])
+            written = first[1].upper() if first else ""  # "Blue" is a word, not the letter B
             found = np.where([letter == written for letter in letters[:n]], 0.0, -np.inf)
             found = found if np.isfinite(found).any() else np.zeros(n)
         chances = np.exp(found - found.max())

@@ -122,7 +122,7 @@ class LocalServer:
                     [prompt + text for text in some], echo=True, logprobs=1, max_tokens=1, temperature=0.0
                 )
             except ServerError as error:
-                if isinstance(error.__cause__, HTTPError) and error.__cause__.code in (400, 404, 422, 501):
+                if isinstance(error.__cause__, HTTPError) and error.__cause__.code in (400, 422, 501):
                     raise LikelihoodNotSupported(_remedy(self.base_url)) from error
                 raise
             result += [self._sum(reply, text) for reply, text in zip(replies, some, strict=True)]

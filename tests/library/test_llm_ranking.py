@@ -122,6 +122,29 @@ def test_rotations_average_the_slot_away():
         slot_probabilities(Fixed(), ",".join, ["cup"])
 
 
+class Talker:
+    """Writes, and tells no likelihood."""
+
+    def __init__(self, answer):
+        self.answer = answer
+
+    def log_likelihood(self, prompt, continuations):
+        raise LikelihoodNotSupported("no")
+
+    def generate(self, prompts, max_new_tokens):
+        return [self.answer] * len(prompts)
+
+
+@pytest.mark.parametrize(
+    ("answer", "row"),
+    [(" b.", [0, 1, 0]), (" (C)", [0, 0, 1]), (" Blue", [1 / 3] * 3), ("", [1 / 3] * 3), (" E", [1 / 3] * 3)],
+)
+def test_only_a_letter_is_a_choice(answer, row):
+    with pytest.warns(UserWarning, match="choice"):
+        slots = slot_probabilities(Talker(answer), ",".join, ["cup", "tea", "shoe"])
+    np.testing.assert_allclose(slots, [row] * 3)
+
+
 class Counter:
     """Knows that numbers go up, and nothing else."""
 
@@ -162,6 +185,8 @@ class Handler(BaseHTTPRequestHandler):
             return self._send({}, 302)
         if mode == "no json":
             return self._send(b"<html>")
+        if mode == "no such model":
+            return self._send({"error": "The model does not exist"}, 404)
         if wish.get("echo") and mode == "refuses":
             return self._send({"error": "Only no echo is supported"}, 400)
         choices = []
@@ -239,6 +264,10 @@ def test_errors_name_the_remedy(server):
     server.mode = "no json"
     with pytest.raises(ServerError, match="JSON"):
         model.generate(["red"])
+    server.mode = "no such model"
+    with pytest.raises(ServerError, match=r"404.*'tiny'") as found:
+        model.log_likelihood("red", ["cup"])
+    assert not isinstance(found.value, LikelihoodNotSupported)  # no choice to ask for either
     server.mode = "redirect"
     with pytest.raises(ServerError, match="302"):
         model.generate(["red"])
