@@ -11,7 +11,14 @@ torch = pytest.importorskip("torch")
 from sklearn.cluster import KMeans
 
 from recsys_lib.datasets import Interactions
-from recsys_lib.models.semantic_ids import ResidualQuantizer, SemanticIdModel, Trie, with_tie_breaker
+from recsys_lib.models import semantic_ids
+from recsys_lib.models.semantic_ids import (
+    ResidualQuantizer,
+    SemanticIdModel,
+    Trie,
+    results_by_seed,
+    with_tie_breaker,
+)
 
 RNG = np.random.default_rng(0)
 VECTORS = RNG.normal(size=(60, 5))
@@ -136,6 +143,28 @@ def test_training_learns_a_cycle_and_equal_seeds_agree():
     )
     assert (first.score([0, 1]) == second.score([0, 1])).all()
     assert [first.score([user])[0].argmax() for user in range(3)] == [10, 11, 12]
+
+
+def test_stored_places_become_results(tmp_path, monkeypatch):
+    path = tmp_path / "places.csv"
+    path.write_text("plain_0,plain_1\n1,0\n3,10\n0,0\n")
+    monkeypatch.setattr(semantic_ids, "FILE", path)
+    first, second = results_by_seed()["plain"]
+    assert first.per_user["ndcg"].tolist() == [1, 0.5, 0] and first.per_user["hit"].tolist() == [1, 1, 0]
+    assert first.mean("mrr") == pytest.approx((1 + 1 / 3) / 3)
+    assert second.mean() == pytest.approx(1 / np.log2(11) / 3) and second.mean("mrr") == pytest.approx(1 / 30)
+    assert first.ranks["user"].tolist() == [0, 1] and second.ranks["rank"].tolist() == [10]
+
+
+def test_the_file_of_the_benchmark():
+    table = pd.read_csv(semantic_ids.FILE)
+    assert list(table) == [
+        f"{name}_{seed}" for seed in range(3) for name in ("semantic", "shuffled", "plain")
+    ]
+    assert len(table) == 943 and table.isin(range(11)).all(axis=None)
+    assert all((table[a] != table[b]).any() for a in table for b in table if a < b)  # nine models, not copies
+    results = results_by_seed()
+    assert {name: len(group) for name, group in results.items()} == dict.fromkeys(results, 3)
 
 
 def test_wrong_arguments_are_refused():
