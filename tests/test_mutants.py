@@ -64,6 +64,12 @@ MUTANTS = {
         "x = x + 0 * self.before[i](prefixes[..., i])",
         "test_semantic_ids.py::test_a_digit_depends_on_those_before_it",
     ),
+    "a film outside the stored ten counts as the first": (
+        "models/semantic_ids.py",
+        "place = rank.where(hit, np.inf)",
+        "place = rank.where(hit, 1)",
+        "test_semantic_ids.py::test_stored_places_become_results",
+    ),
     "a shelf counts its films once more": (
         "models/next_shelf.py",
         "/ np.bincount(shelf[warm], minlength=self.shelves)",
