@@ -58,16 +58,17 @@ def test_an_actor_and_then_the_driver_die_and_nothing_is_lost(tmp_path: Path) ->
     driver = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     limit = time.monotonic() + 150
     while not (target / "slept").exists() and driver.poll() is None and time.monotonic() < limit:
-        time.sleep(0.1)  # until the third file, after an actor had died in the second
+        time.sleep(0.1)  # until the third file; the second, where an actor died, comes before or after it
     its_own = psutil.Process(driver.pid).children(recursive=True)
     os.kill(driver.pid, signal.SIGKILL)
     driver.wait()
     for process in psutil.wait_procs(its_own, timeout=3)[1]:  # Ray's, where they outlive the driver
         process.kill()
     assert (target / "died").exists()
-    assert sorted(file.name for file in target.glob("*.parquet")) == ["0.parquet", "1.parquet"]
+    written = {file.name for file in target.glob("*.parquet")}
+    assert "0.parquet" in written and "2.parquet" not in written
     again = subprocess.run(command, capture_output=True, text=True, timeout=150)
-    assert "12 texts" in again.stdout, again.stderr[-2000:]
+    assert f"{6 * (4 - len(written))} texts" in again.stdout, again.stderr[-2000:]
     assert sorted((target / "log").read_text().split()) == [
         f"{part}.parquet" for part in range(4)
     ]  # each once
