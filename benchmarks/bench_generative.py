@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from peft import LoraConfig, get_peft_model
 
@@ -210,19 +209,14 @@ def run(stage: str, name: str = GEMMA) -> None:
 
 
 def table(name: str = GEMMA, out: Path | None = None) -> Path:
-    """Write what is in the model's folder as one table: name, row, place, value."""
-    parts = []
+    """Write what is in the model's folder as one table, a line a row: the array's name, then its values."""
+    lines = []
     for path in sorted(folder_of(name).glob("*.npy")):
         values = np.load(path)
-        values = values.reshape(len(values), -1) if values.ndim > 1 else values[None]
-        row, place = np.nonzero(np.isfinite(values))
-        parts.append(
-            pd.DataFrame(
-                {"name": path.stem, "row": row, "place": place, "value": values[row, place].round(3)}
-            )
-        )
+        for row in values.reshape(len(values), -1) if values.ndim > 1 else values[None]:
+            lines.append(",".join([path.stem, *("" if np.isnan(v) else f"{v:.3f}" for v in row)]))
     out = out or (FILE if name == GEMMA else folder_of(name) / FILE.name)
-    pd.concat(parts).to_csv(out, index=False)
+    out.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return out
 
 

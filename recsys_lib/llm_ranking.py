@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import softmax
 
 from recsys_lib.local_server import LikelihoodNotSupported
 
@@ -134,8 +134,7 @@ def slot_probabilities(
             written = first[1].upper() if first else ""  # "Blue" is a word, not the letter B
             found = np.where([letter == written for letter in letters[:n]], 0.0, -np.inf)
             found = found if np.isfinite(found).any() else np.zeros(n)
-        chances = np.exp(found - found.max())
-        rows.append(chances / chances.sum())
+        rows.append(softmax(found))
     return np.array(rows)
 
 
@@ -177,15 +176,15 @@ def next_line_ranks(
 def stored_scores(name: str) -> NDArray[np.float64]:
     """An array of ``generative_scores.csv`` (written by ``python -m benchmarks.bench_generative``), (rows, places).
 
+    Each line of the file is a row: the array's name, then the values; what was not computed is empty and becomes NaN.
+
     Raises
     ------
     KeyError
         If the file has no array of that name.
     """
-    table = pd.read_csv(FILE)
-    rows = table[table["name"] == name]
-    if not len(rows):
-        raise KeyError(f"{name!r}: the file has {', '.join(table['name'].unique())}")
-    found = np.full((rows["row"].max() + 1, rows["place"].max() + 1), np.nan)
-    found[rows["row"], rows["place"]] = rows["value"]
-    return found
+    lines = [line.split(",") for line in FILE.read_text(encoding="utf-8").splitlines()]
+    found = [[float(value or "nan") for value in values] for one, *values in lines if one == name]
+    if not found:
+        raise KeyError(f"{name!r}: the file has {', '.join(dict.fromkeys(line[0] for line in lines))}")
+    return np.array(found)

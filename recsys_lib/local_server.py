@@ -1,22 +1,23 @@
 """A language model behind an OpenAI-compatible server on this machine (vLLM, llama.cpp, Ollama …).
 
-It has the methods of `recsys_lib.generation.TextGenerator`, so `open_model` chooses between the two by a name. Only the
-standard library is used: no key, no proxy, no redirect; nothing goes anywhere but to the address given.
+It has the methods of `recsys_lib.generation.TextGenerator`, so `open_model` chooses between the two by a name. Requests
+go through the package ``openai``, but to the address given only: no key, no proxy, no redirect, no retry.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
-from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
-from urllib.request import HTTPRedirectHandler, ProxyHandler, Request, build_opener
 
 import numpy as np
 
 LOCAL = ("localhost", "127.0.0.1", "::1")
-LARGEST_REPLY = 64_000_000  # bytes
+NO_ECHO = (
+    "the server does not tell the log-probabilities of a given text (echo with logprobs): use vLLM or load the model "
+    "with TextGenerator.from_pretrained, or ask for a choice (llm_ranking.slot_probabilities does so by itself)"
+)
+VERSION = "(does base_url end in /v1?)"
 
 
 class ServerError(RuntimeError):
@@ -27,9 +28,10 @@ class LikelihoodNotSupported(ServerError):
     """The server does not say how likely a given text is; ask it for a choice instead."""
 
 
-class _NoRedirect(HTTPRedirectHandler):
-    def redirect_request(self, *args: Any, **kwargs: Any) -> None:
-        return None
+def _bare(request: Any) -> None:
+    """Send nothing of the environment: ``openai`` makes headers of its variables (organisation, keys, others)."""
+    for name in set(request.headers) - {"host", "content-type", "content-length"}:
+        del request.headers[name]
 
 
 class LocalServer:
@@ -50,6 +52,8 @@ class LocalServer:
     ------
     ValueError
         If the address is not http(s), is not local, or the time is not positive.
+    ImportError
+        If the package ``openai`` is not there.
     ServerError
         If `model` is None and the server does not list any.
     """
@@ -72,9 +76,20 @@ class LocalServer:
             )
         if timeout <= 0:
             raise ValueError("timeout must be positive")
-        self.base_url, self.timeout = base_url.rstrip("/"), timeout
-        self._opener = build_opener(ProxyHandler({}), _NoRedirect())
-        self.model = model if model is not None else self._first_model()
+        try:
+            import openai
+        except ImportError as error:
+            raise ImportError("asking a server needs the package openai: pip install openai") from error
+        http = openai.DefaultHttpxClient(
+            timeout=timeout, trust_env=False, follow_redirects=False, event_hooks={"request": [_bare]}
+        )
+        self._client = openai.OpenAI(base_url=base_url, api_key="none", max_retries=0, http_client=http)
+        self.base_url, self.model = base_url, model
+        if model is None:
+            listed = getattr(self._ask(self._client.models.list), "data", None)
+            if not listed:
+                raise ServerError(f"{base_url} lists no model: load one there, or pass model=… {VERSION}")
+            self.model = listed[0].id
 
     def generate(
         self,
@@ -86,19 +101,15 @@ class LocalServer:
         temperature: float = 1.0,
     ) -> list[str]:
         """Continue each prompt; see `TextGenerator.generate`. Equal seeds give equal texts if the server keeps its word."""
-        if isinstance(prompts, str) or not prompts:
-            raise ValueError("prompts must be a list of at least one text")
-        if max_new_tokens < 1 or temperature <= 0:
-            raise ValueError("max_new_tokens and temperature must be positive")
-        wish: dict[str, Any] = {
+        if isinstance(prompts, str):
+            raise ValueError("prompts must be a list of texts")
+        wish = {
             "max_tokens": max_new_tokens,
             "temperature": 0.0 if seed is None else temperature,
+            "seed": seed,
+            "stop": stop or None,
         }
-        wish |= {"seed": seed} if seed is not None else {}
-        wish |= {"stop": [stop]} if stop else {}
-        replies = [self._completions([prompt], **wish)[0] for prompt in prompts]
-        texts = [str(reply.get("text", "")) for reply in replies]
-        return [text.split(stop)[0] if stop else text for text in texts]
+        return [self._completions(prompt, **wish)[0].text for prompt in prompts]  # Ollama takes one at a time
 
     def log_likelihood(
         self, prompt: str, continuations: Sequence[str], *, batch_size: int = 16
@@ -122,16 +133,16 @@ class LocalServer:
                     [prompt + text for text in some], echo=True, logprobs=1, max_tokens=1, temperature=0.0
                 )
             except ServerError as error:
-                if isinstance(error.__cause__, HTTPError) and error.__cause__.code in (400, 422, 501):
-                    raise LikelihoodNotSupported(_remedy(self.base_url)) from error
+                if getattr(error.__cause__, "status_code", None) in (400, 422, 501):
+                    raise LikelihoodNotSupported(NO_ECHO) from error
                 raise
             result += [self._sum(reply, text) for reply, text in zip(replies, some, strict=True)]
         return np.array(result)
 
-    def _sum(self, reply: dict[str, Any], continuation: str) -> float:
+    def _sum(self, reply: Any, continuation: str) -> float:
         """Sum over the continuation's tokens, counted from the end (a start token may stand before the prompt)."""
-        found = reply.get("logprobs") or {}
-        tokens, each = found.get("tokens") or [], found.get("token_logprobs") or []
+        found = reply.logprobs
+        tokens, each = (found.tokens or [], found.token_logprobs or []) if found else ([], [])
         for cut in (1, 0):  # with the one token generated after the echo, or without any
             kept = tokens[: len(tokens) - cut]
             text, total = "", 0.0
@@ -143,52 +154,26 @@ class LocalServer:
                     break
             if text.endswith(continuation):
                 return total
-        raise LikelihoodNotSupported(_remedy(self.base_url))
+        raise LikelihoodNotSupported(NO_ECHO)
 
-    def _first_model(self) -> str:
-        listed = self._ask("/models").get("data")
-        if not isinstance(listed, list) or not listed or "id" not in listed[0]:
-            raise ServerError(f"{self.base_url} lists no model: load one there, or pass model=…")
-        return str(listed[0]["id"])
+    def _completions(self, prompt: str | list[str], **wish: Any) -> list[Any]:
+        reply = self._ask(self._client.completions.create, model=self.model, prompt=prompt, **wish)
+        choices = getattr(reply, "choices", None) or []
+        if len(choices) != (1 if isinstance(prompt, str) else len(prompt)):
+            raise ServerError(f"{self.base_url} did not answer with a completion for each prompt {VERSION}")
+        return sorted(choices, key=lambda choice: choice.index)
 
-    def _completions(self, prompts: list[str], **wish: Any) -> list[dict[str, Any]]:
-        choices = self._ask("/completions", {"model": self.model, "prompt": prompts} | wish).get("choices")
-        if not isinstance(choices, list) or len(choices) != len(prompts):
-            raise ServerError(f"{self.base_url} did not answer with one completion for each prompt")
-        return sorted(choices, key=lambda choice: int(choice.get("index", 0)))
+    def _ask(self, call: Callable[..., Any], **wish: Any) -> Any:
+        import openai
 
-    def _ask(self, path: str, wish: dict[str, Any] | None = None) -> dict[str, Any]:
-        body = None if wish is None else json.dumps(wish).encode()
-        request = Request(self.base_url + path, data=body, headers={"Content-Type": "application/json"})
         try:
-            with self._opener.open(request, timeout=self.timeout) as reply:
-                raw = reply.read(LARGEST_REPLY + 1)
-        except HTTPError as error:
-            said = error.read(300).decode(errors="replace")
+            return call(**wish)
+        except (openai.APIError, ValueError) as error:
+            said = getattr(error, "body", None) or ""
             raise ServerError(
-                f"{self.base_url}{path} answered {error.code}: {said} (is {self.__dict__.get('model')!r} its model?)"
+                f"{self.base_url}, model {self.model!r}: {error} {said} (start the server, such as `vllm serve MODEL` or "
+                "`llama-server -m MODEL.gguf`, or correct base_url or model)"
             ) from error
-        except (URLError, TimeoutError, OSError) as error:
-            raise ServerError(
-                f"no answer from {self.base_url} within {self.timeout:g} s ({error}): start the server, such as "
-                "`vllm serve MODEL` or `llama-server -m MODEL.gguf`, or correct base_url"
-            ) from error
-        try:
-            found = json.loads(raw) if len(raw) <= LARGEST_REPLY else None
-        except ValueError:
-            found = None
-        if not isinstance(found, dict):
-            raise ServerError(
-                f"{self.base_url}{path} did not answer with a JSON object: does base_url end in /v1?"
-            )
-        return found
-
-
-def _remedy(base_url: str) -> str:
-    return (
-        f"{base_url} does not tell the log-probabilities of a given text (echo with logprobs): use vLLM or load the "
-        "model with TextGenerator.from_pretrained, or ask for a choice (llm_ranking.slot_probabilities does so by itself)"
-    )
 
 
 def open_model(name: str, **options: Any) -> Any:

@@ -94,6 +94,12 @@ MUTANTS = {
         "for cut in (0,):",
         "test_llm_ranking.py::test_a_server_gives_the_same_likelihoods",
     ),
+    "headers made of the environment go along": (
+        "local_server.py",
+        'event_hooks={"request": [_bare]}',
+        'event_hooks={"request": []}',
+        "test_llm_ranking.py::test_the_environment_plays_no_part",
+    ),
     "the loss looks from picture to text only": (
         "multimodal.py",
         "info_nce(texts, pictures, temperature)) / 2",

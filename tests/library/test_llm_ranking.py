@@ -1,6 +1,7 @@
 """Ranking by likelihood against a loop over single tokens of a tiny random model; a real server on this machine."""
 
 import json
+import sys
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
@@ -167,8 +168,10 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
     def _send(self, value, code=200):
+        self.server.headers.append(dict(self.headers))
         body = value if isinstance(value, bytes) else json.dumps(value).encode()
         self.send_response(code)
+        self.send_header("Content-Type", "text/html" if body == b"<html>" else "application/json")
         if code == 302:
             self.send_header("Location", "http://localhost:9/v1/completions")
         self.end_headers()
@@ -183,14 +186,16 @@ class Handler(BaseHTTPRequestHandler):
         mode, generator = self.server.mode, self.server.generator
         if mode == "redirect":
             return self._send({}, 302)
-        if mode == "no json":
-            return self._send(b"<html>")
+        if mode in ("<html>", "{broken"):
+            return self._send(mode.encode())
         if mode == "no such model":
             return self._send({"error": "The model does not exist"}, 404)
         if wish.get("echo") and mode == "refuses":
             return self._send({"error": "Only no echo is supported"}, 400)
         choices = []
-        for k, prompt in enumerate(wish["prompt"]):
+        assert wish.get("echo") or isinstance(wish["prompt"], str)  # Ollama takes no list
+        prompts = wish["prompt"] if wish.get("echo") else [wish["prompt"]]
+        for k, prompt in enumerate(prompts):
             tokens, each = ["!"], [-0.5]
             if wish.get("echo") and mode == "echoes":
                 ids = generator.tokenizer(prompt)["input_ids"]
@@ -203,7 +208,7 @@ class Handler(BaseHTTPRequestHandler):
             choices.append(
                 {
                     "index": k,
-                    "text": " B and more\nlost",
+                    "text": " B and more" + ("" if wish.get("stop") else "\nlost"),
                     "logprobs": {"tokens": tokens, "token_logprobs": each},
                 }
             )
@@ -212,8 +217,9 @@ class Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server(tiny):
+    pytest.importorskip("openai")
     server = HTTPServer(("127.0.0.1", 0), Handler)
-    server.mode, server.generator, server.wishes = "echoes", tiny, []
+    server.mode, server.generator, server.wishes, server.headers = "echoes", tiny, [], []
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     yield server
@@ -231,8 +237,8 @@ def test_a_server_gives_the_same_likelihoods(server, tiny):
     found = model.log_likelihood("red tea\n", ["cup", "shoe", "\n"], batch_size=2)
     np.testing.assert_allclose(found, tiny.log_likelihood("red tea\n", ["cup", "shoe", "\n"]), atol=1e-5)
     assert model.generate(["red", "blue"], 5) == [" B and more", " B and more"]
-    assert server.wishes[-1]["temperature"] == 0 and server.wishes[-1]["prompt"] == ["blue"]
-    model.generate(["red"], 5, seed=3, temperature=0.7)
+    assert server.wishes[-1]["temperature"] == 0 and server.wishes[-1]["prompt"] == "blue"
+    assert model.generate(["red"], 5, stop="", seed=3, temperature=0.7) == [" B and more\nlost"]
     assert server.wishes[-1]["seed"] == 3 and server.wishes[-1]["temperature"] == 0.7
 
 
@@ -261,11 +267,11 @@ def test_errors_name_the_remedy(server):
     with pytest.raises(ServerError, match="start the server"):
         LocalServer(f"http://127.0.0.1:{free}/v1", timeout=2)
     model = LocalServer(url(server), "tiny")
-    server.mode = "no json"
-    with pytest.raises(ServerError, match="JSON"):
-        model.generate(["red"])
+    for server.mode, remedy in (("<html>", "end in /v1"), ("{broken", "correct base_url")):
+        with pytest.raises(ServerError, match=remedy):
+            model.generate(["red"])
     server.mode = "no such model"
-    with pytest.raises(ServerError, match=r"404.*'tiny'") as found:
+    with pytest.raises(ServerError, match=r"'tiny'.*404.*does not exist") as found:
         model.log_likelihood("red", ["cup"])
     assert not isinstance(found.value, LikelihoodNotSupported)  # no choice to ask for either
     server.mode = "redirect"
@@ -275,6 +281,19 @@ def test_errors_name_the_remedy(server):
         model.generate("red")
 
 
-def test_no_proxy_is_used(server, monkeypatch):
+def test_without_the_package_the_message_names_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "openai", None)
+    with pytest.raises(ImportError, match="pip install openai"):
+        LocalServer()
+
+
+def test_the_environment_plays_no_part(server, monkeypatch):
+    for name in ("API_KEY", "ADMIN_KEY", "ORG_ID", "PROJECT_ID"):
+        monkeypatch.setenv(f"OPENAI_{name}", "secret")
+    monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", "X-Gateway: secret\nAuthorization: secret")
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9/v1")
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
-    assert LocalServer(url(server)).model == "tiny"
+    model = LocalServer(url(server))
+    model.generate(["red"])
+    names = [{name.lower() for name in each} for each in server.headers]
+    assert names == [{"host"}, {"host", "content-type", "content-length"}]
