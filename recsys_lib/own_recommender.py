@@ -456,6 +456,21 @@ class OwnRecommender:
             )
         return self._listed(self.score(self._history(history), new)[0], k)
 
+    def similar(self, item: str, k: int = 10) -> pd.DataFrame:
+        """The ``k`` items nearest to one, by the cosine of the texts or, without a text, by EASE's weights.
+
+        Columns as in ``recommend``. ValueError if the id is unknown, or it has no text and there is no EASE.
+        """
+        row = self._history([item]).items[0]
+        if self.vectors is not None and self.vectors[row].any():
+            scores = np.array(self.vectors @ self.vectors[row], dtype=np.float64)
+        elif self.weights is not None:
+            scores = np.array(self.weights[row], dtype=np.float64)
+        else:
+            raise ValueError(f"nothing tells what is near {item!r}: it has no text, and there is no EASE")
+        scores[row] = -np.inf
+        return self._listed(scores, k)
+
     def _listed(self, scores: NDArray[np.float64], k: int) -> pd.DataFrame:
         codes = np.argsort(-scores, kind="stable")[: min(k, int(np.isfinite(scores).sum()))]
         ids, titles = [self.item_ids[c] for c in codes], [self.titles[c] for c in codes]

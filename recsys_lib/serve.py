@@ -14,7 +14,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 import uvicorn
 from anyio import CapacityLimiter, to_thread
 from fastapi import FastAPI, HTTPException, Request, Response
@@ -167,18 +166,10 @@ def create_app(path: str | Path, *, running: int = 2, waiting: int = 16) -> Fast
 
     @app.post("/similar", responses=PROBLEMS)
     async def similar(asked: SimilarRequest) -> list[Item]:
-        """The items nearest to one: by the cosine of the texts or, without texts, by EASE's weights."""
+        """The items nearest to one: by the cosine of the texts or, without a text, by EASE's weights."""
 
         def work() -> Any:
-            row, vectors, weights = model.code[asked.item], model.vectors, model.weights
-            if vectors is not None:
-                scores = np.array(vectors @ vectors[row], dtype=np.float64)
-            elif weights is not None:
-                scores = np.array(weights[row], dtype=np.float64)
-            else:
-                raise ValueError("Nothing tells items apart: the model was fitted without texts and EASE.")
-            scores[row] = -np.inf
-            return model._listed(scores, asked.k).to_dict("records")
+            return model.similar(asked.item, asked.k).to_dict("records")
 
         return await compute(work, asked.item)
 
@@ -210,6 +201,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8000)
     asked = parser.parse_args(arguments)
+    if not 0 <= asked.port < 2**16:
+        parser.error("--port must lie between 0 and 65535")
     try:
         app = create_app(asked.model)
     except DataError as error:

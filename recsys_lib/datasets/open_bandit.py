@@ -7,7 +7,6 @@ from importlib.resources import files
 import pandas as pd
 
 CAMPAIGNS = ("all", "men", "women")
-POLICIES = ("random", "bts")
 
 
 def load_open_bandit() -> pd.DataFrame:

@@ -428,6 +428,10 @@ def test_items_without_a_text_are_near_nothing_not_each_other() -> None:
     assert model.recommend(["i0"], 5)["item_id"].tolist() == (
         counts.drop("i0").sort_values(ascending=False, kind="stable").index[:5].tolist()
     )
+    with pytest.raises(ValueError, match="'i0': it has no text"):
+        model.similar("i0")
+    model.weights = np.eye(len(items), k=7)
+    assert model.similar("i0", 1)["item_id"].tolist() == ["i7"]
 
 
 def test_too_many_items_leave_ease_out(planted: tuple[OwnData, np.ndarray, HonestTable]) -> None:

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-for needed in ("fastapi", "httpx", "schemathesis", "uvicorn"):
+for needed in ("fastapi", "httpx2", "schemathesis", "uvicorn"):
     pytest.importorskip(needed)
 
-import httpx
+import httpx2 as httpx
 import schemathesis
 import uvicorn
 from hypothesis import HealthCheck, settings
@@ -119,7 +119,7 @@ def test_similar_without_texts_is_by_clicks_and_without_both_is_refused(tmp_path
         assert refused.status_code == 409 and "evaluate with texts" in refused.json()["detail"]
     for client in served(create_app(saved(tmp_path, text=False, ease=False))):
         refused = client.post("/similar", json={"item": "i4"})
-        assert refused.status_code == 409 and "without texts and EASE" in refused.json()["detail"]
+        assert refused.status_code == 409 and "no text, and there is no EASE" in refused.json()["detail"]
 
 
 def test_explanations_add_up_to_the_score_and_name_the_clicks(client: httpx.Client) -> None:
@@ -266,6 +266,9 @@ def test_only_files_of_the_library_are_loaded(tmp_path: Path, capsys: pytest.Cap
         create_app(tmp_path / "long.npz")
     with pytest.raises(ValueError, match="running >= 1"):
         create_app(saved(tmp_path), running=0)
+    with pytest.raises(SystemExit, match="2"):
+        main([str(saved(tmp_path)), "--port", "65536"])
+    assert "between 0 and 65535" in capsys.readouterr().err
 
 
 def test_the_command_serves_until_it_is_stopped(tmp_path: Path) -> None:
